@@ -1,0 +1,99 @@
+//! Seeded bugs: one build, one switch, one fault at a time.
+//!
+//! Compiled under `cfg(seeded_bugs)` only, to show that the oracle catches each of them. The
+//! switch is the one piece of global state, and it is in no other build.
+
+use ::core::sync::atomic::{AtomicUsize, Ordering};
+
+/// The active bug, counted from one; zero is none.
+static ACTIVE: AtomicUsize = AtomicUsize::new(0);
+
+macro_rules! bugs {
+    ($($(#[doc = $text:literal])* $name:ident,)*) => {
+        /// The faults that can be seeded.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum Bug {
+            $($(#[doc = $text])* $name,)*
+        }
+
+        impl Bug {
+            /// All of them, in the order of the list.
+            pub const ALL: &'static [(Self, &'static str)] =
+                &[$((Self::$name, concat!($($text),*)),)*];
+        }
+    };
+}
+
+bugs! {
+    /// split leaves the old order in the last piece
+    SplitOldOrder,
+    /// split forgets the last piece
+    SplitForgetsLast,
+    /// the word is kept when a folio ends, and met again at re-birth
+    RebirthKeepsWord,
+    /// non-uniform split puts the page into the wrong half
+    SplitWrongHalf,
+    /// merge takes the neighbour above for the buddy
+    MergePlus,
+    /// merge goes past the top order
+    MergePastTop,
+    /// merge goes over the end of the extent
+    MergeOverEnd,
+    /// blocks are aligned to the base of the extent
+    RelativeBlock,
+    /// a free bit is not cleared on allocation
+    BitNotCleared,
+    /// the remainder of an opened block is too large
+    RemainderTooLarge,
+    /// allocation skips an order
+    SkipsOrder,
+    /// the last page of a folio of the top order is not covered
+    LastPage,
+    /// put is allowed when only mappings remain
+    PutOnMappings,
+    /// unmap forgets the count at one
+    UnmapForgetsOne,
+    /// get succeeds on a folio that is not live
+    GetNotLive,
+    /// limits are off by one
+    LimitOffByOne,
+    /// the hook runs twice
+    HookTwice,
+    /// the hook runs before the last unmap
+    HookBeforeUnmap,
+    /// the hook sees the order of a merged folio
+    HookWrongOrder,
+    /// the number of kept pages drifts
+    KeptDrifts,
+    /// a get that is refused leaks its reference
+    RefusedGetLeaks,
+    /// a refused split leaves the folio split
+    RefusedSplitSplits,
+    /// clean is inherited by "or"
+    CleanByOr,
+    /// one line too few of metadata is accepted
+    MetaShort,
+    /// only the ends of an extent are tested for overlap
+    OverlapEnds,
+    /// the last page of the page numbers is left out
+    TopOfSpace,
+    /// a bulk allocation that fails is not undone
+    BulkNotUndone,
+    /// a table goes to two blocks
+    TableTwice,
+    /// the upper word is not cleared by a merge
+    MergeKeepsWord,
+    /// a folio that is dropped unpublished counts as clean
+    DropClean,
+}
+
+/// Activates a bug, counted from one in the order of [`Bug::ALL`]; zero deactivates.
+pub fn activate(number: usize) {
+    // ORDERING: Relaxed. Set before anything else happens.
+    ACTIVE.store(number, Ordering::Relaxed);
+}
+
+pub(crate) fn is(bug: Bug) -> bool {
+    // ORDERING: Relaxed. Set before anything else happens.
+    ACTIVE.load(Ordering::Relaxed) == bug as usize + 1
+}

@@ -1,0 +1,32 @@
+//! The atomics facade, the lock and the embedder's way to sleep.
+//!
+//! Everything above takes its atomics from here, so that a build with `--cfg loom` explores the
+//! interleavings of the very code that ships. The only lock is [`spin::Mutex`]; it guards rare
+//! paths (an extent being added, an owner being registered, the reaper's chain) and is never held
+//! while a hook runs.
+
+/// A constructor that is `const`, except for models: `loom` registers every atomic as it is made.
+macro_rules! const_unless_loom {
+    ($(#[$meta:meta])* $vis:vis const fn new() -> Self $body:block) => {
+        #[cfg(not(all(test, loom)))]
+        $(#[$meta])*
+        $vis const fn new() -> Self $body
+        #[cfg(all(test, loom))]
+        $(#[$meta])*
+        $vis fn new() -> Self $body
+    };
+}
+
+mod atomic;
+#[cfg(all(test, loom))]
+pub(crate) mod models;
+mod once;
+mod park;
+#[cfg(all(test, loom))]
+mod weak;
+
+pub(crate) use const_unless_loom;
+
+pub(crate) use atomic::{AtomicU64, Ordering, fence, spin_loop};
+pub(crate) use once::FillOnce;
+pub use park::{Park, SpinPark};
