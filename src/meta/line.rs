@@ -1,0 +1,135 @@
+//! The unit of metadata memory: one cache line of words.
+
+use core::fmt;
+
+use spin::Mutex;
+use static_assertions::{assert_eq_align, assert_eq_size, assert_impl_all};
+
+use super::layout::LINE_WORDS;
+use crate::sync::AtomicU64;
+
+/// 64 bytes of metadata memory, to be lent to an extent.
+///
+/// How many lines an extent needs is answered by [`MetaSize::of`](super::MetaSize::of).
+#[derive(Default)]
+#[repr(C, align(64))]
+pub struct MetaLine {
+    words: [AtomicU64; LINE_WORDS],
+}
+
+#[cfg(not(all(test, loom)))]
+impl MetaLine {
+    /// A line of zeroes.
+    #[expect(clippy::declare_interior_mutable_const, reason = "meant to be repeated in an array")]
+    pub const ZERO: Self = Self { words: [const { AtomicU64::new(0) }; LINE_WORDS] };
+}
+
+#[cfg(all(feature = "std", not(all(test, loom))))]
+impl MetaLine {
+    /// Returns `nr_lines` zeroed lines on the heap, committed by the host when they are touched.
+    ///
+    /// `None` if there is not so much memory.
+    #[must_use]
+    #[expect(unsafe_code, reason = "the one way to zeroed memory that nobody touches")]
+    pub fn zeroed(nr_lines: usize) -> Option<std::boxed::Box<[Self]>> {
+        use core::alloc::Layout;
+        use std::alloc::alloc_zeroed;
+        use std::boxed::Box;
+
+        let layout = Layout::array::<Self>(nr_lines).ok()?;
+        if layout.size() == 0 {
+            return Some(Box::default());
+        }
+        // SAFETY: The layout is not empty.
+        let memory = unsafe { alloc_zeroed(layout) }.cast::<Self>();
+        if memory.is_null() {
+            return None;
+        }
+        let lines = core::ptr::slice_from_raw_parts_mut(memory, nr_lines);
+        // SAFETY: The memory comes from the global allocator with the layout of the slice, and
+        // lines of zeroes are valid.
+        Some(unsafe { Box::from_raw(lines) })
+    }
+}
+
+impl MetaLine {
+    /// Returns the words of this line.
+    pub(crate) const fn words(&self) -> &[AtomicU64; LINE_WORDS] {
+        &self.words
+    }
+}
+
+impl fmt::Debug for MetaLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MetaLine")
+    }
+}
+
+/// Metadata memory in a `static`, handed out once.
+///
+/// ```
+/// use devfolio::StaticMeta;
+///
+/// static META: StaticMeta<8> = StaticMeta::new();
+/// assert_eq!(META.take().map(|lines| lines.len()), Some(8));
+/// assert!(META.take().is_none());
+/// ```
+pub struct StaticMeta<const LINES: usize> {
+    taken: Mutex<bool>,
+    lines: core::cell::UnsafeCell<[MetaLine; LINES]>,
+}
+
+#[cfg(not(all(test, loom)))]
+impl<const LINES: usize> Default for StaticMeta<LINES> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(not(all(test, loom)))]
+impl<const LINES: usize> StaticMeta<LINES> {
+    /// Creates `LINES` zeroed lines.
+    #[must_use]
+    pub const fn new() -> Self {
+        let lines = core::cell::UnsafeCell::new([MetaLine::ZERO; LINES]);
+        Self { taken: Mutex::new(false), lines }
+    }
+}
+
+impl<const LINES: usize> StaticMeta<LINES> {
+    /// Hands the lines out; `None` from the second call on.
+    #[expect(unsafe_code, reason = "an exclusive borrow out of a static, once")]
+    #[expect(clippy::mut_from_ref, reason = "the flag makes it exclusive")]
+    pub fn take(&'static self) -> Option<&'static mut [MetaLine]> {
+        if core::mem::replace(&mut *self.taken.lock(), true) {
+            return None;
+        }
+        // SAFETY: The flag was false and is never set back, so this is the only borrow that the
+        // cell ever hands out; `self` is static, so the lines never move or die.
+        let lines = unsafe { &mut *self.lines.get() };
+        Some(lines)
+    }
+}
+
+impl<const LINES: usize> fmt::Debug for StaticMeta<LINES> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StaticMeta({LINES} lines)")
+    }
+}
+
+#[expect(unsafe_code, reason = "the cell is reached through `take` alone")]
+// SAFETY: The cell is only reached through `take`, which hands it out once; lines are `Send`.
+unsafe impl<const LINES: usize> Sync for StaticMeta<LINES> {}
+
+#[cfg(not(all(test, loom)))]
+mod layout_asserts {
+    use super::*;
+
+    assert_eq_size!(MetaLine, [u64; LINE_WORDS]);
+    assert_eq_align!(MetaLine, Aligned);
+}
+assert_impl_all!(MetaLine: Send, Sync);
+
+#[repr(align(64))]
+#[cfg(not(all(test, loom)))]
+struct Aligned;
