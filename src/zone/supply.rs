@@ -1,0 +1,352 @@
+//! Supply: whether there is enough, before anything is taken.
+//!
+//! A set or a bulk that fails gives back what it took, but a block that it fractured keeps its
+//! table. So where tables could be used up for nothing, the free runs are counted first. The count
+//! does not depend on which runs are taken: an aligned run of order *o* holds exactly two of order
+//! *o* - 1, wherever it is.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "counts of pages of one extent, positions inside it"
+)]
+
+use super::index::Index;
+use crate::meta::{BLOCK_PAGES, Block, PAGE_LEVELS};
+use crate::units::{Order, Pfn, PfnRange};
+
+/// What is missing of a supply.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Shortage {
+    /// The pages that are missing.
+    pub(crate) missing: u64,
+    /// Whether they are there, in blocks that cannot be fractured.
+    pub(crate) is_tables: bool,
+}
+
+impl<'a> Index<'a> {
+    /// Asks whether the aligned free runs of `unit` in `range` add up to `nr_pages`.
+    ///
+    /// If `is_fractured`, whole blocks count only as far as there are tables to fracture them.
+    pub(crate) fn has_units(
+        &self,
+        range: PfnRange,
+        align: Order,
+        unit: Order,
+        nr_pages: u64,
+        is_fractured: bool,
+    ) -> Result<(), Shortage> {
+        let mut left = nr_pages;
+        let mut supply = Supply { fresh: u64::from(self.meta.tables_left()), is_short: false };
+        let mut next = Some(range.start());
+        // Ends: `next` grows on every turn, up to the end of the range.
+        while let Some(pfn) = next {
+            let rest = PfnRange::between(pfn, range.last());
+            let Some(run) = rest.and_then(|rest| self.free_run_up_to(rest, left.max(1))) else {
+                break;
+            };
+            let units = units_in(run, align, unit);
+            let usable =
+                if is_fractured { self.usable(run, units, unit, &mut supply) } else { units };
+            left = left.saturating_sub(usable);
+            if left == 0 {
+                return Ok(());
+            }
+            next = run.last().checked_add(1).filter(|&pfn| pfn <= range.last());
+        }
+        Err(Shortage { missing: left, is_tables: supply.is_short })
+    }
+
+    /// Returns the first free run of `range`, cut off at a block border once it is long enough.
+    fn free_run_up_to(&self, range: PfnRange, nr_pages: u64) -> Option<PfnRange> {
+        let mut start = None;
+        let mut pfn = range.start();
+        // Ends: `pfn` grows on every turn, up to the end of the range.
+        loop {
+            let chunk = self.chunk(pfn);
+            match (start, chunk.is_free) {
+                (None, true) => start = Some(pfn),
+                (Some(start), false) => {
+                    return PfnRange::new(start, pfn.as_u64() - start.as_u64()).ok();
+                }
+                _ => {}
+            }
+            let next = pfn.checked_add(chunk.nr_pages).filter(|&next| next <= range.last());
+            let Some(next) = next else { break };
+            pfn = next;
+            let is_enough = |start: Pfn| nr_pages <= pfn.as_u64() - start.as_u64();
+            if start.is_some_and(is_enough) && pfn.is_aligned_to(Order::REGION) {
+                return PfnRange::between(start?, pfn.checked_sub(1)?);
+            }
+        }
+        PfnRange::between(start?, range.last())
+    }
+
+    /// Returns how many of the `units` pages of a run can be had, block by block.
+    fn usable(&self, run: PfnRange, units: u64, unit: Order, supply: &mut Supply) -> u64 {
+        let mut usable = 0;
+        let mut next = Some(run.start());
+        // Ends: `next` grows by a block on every turn, up to the end of the run.
+        while let Some(pfn) = next {
+            let end = Pfn::new(pfn.as_u64() | (BLOCK_PAGES as u64 - 1)).min(run.last());
+            let block = self.geometry().block_of(pfn);
+            let region = self.geometry().region_of(pfn);
+            let has_table = self.meta.is_init(region) && self.meta.table_of(block).is_some();
+            let pages = PfnRange::between(pfn, end).map_or(0, |part| units_in(part, unit, unit));
+            if has_table {
+                usable += pages;
+            } else if supply.fresh != 0 {
+                supply.fresh -= 1;
+                usable += pages;
+            } else {
+                supply.is_short = true;
+            }
+            next = end.checked_add(1).filter(|&pfn| pfn <= run.last());
+        }
+        usable.min(units)
+    }
+
+    /// Returns the first page of `range`, all of it free, whose block would have to be fractured
+    /// without a table being left for it.
+    pub(crate) fn first_without_table(&self, range: PfnRange, max: Order) -> Option<Pfn> {
+        let mut fresh = self.meta.tables_left();
+        let mut last = None;
+        for (head, order) in range.tiles_up_to(max) {
+            let block = self.geometry().block_of(head);
+            if Order::BLOCK <= order || last == Some(block) {
+                continue;
+            }
+            last = Some(block);
+            let region = self.geometry().region_of(head);
+            if self.meta.is_init(region) && self.meta.table_of(block).is_some() {
+                continue;
+            }
+            if fresh == 0 {
+                return Some(head);
+            }
+            fresh -= 1;
+        }
+        None
+    }
+
+    /// Yields, for each free run of `range` that is long enough, the first or last aligned stretch
+    /// of `nr_pages` in it.
+    pub(crate) fn fits(
+        &self,
+        range: PfnRange,
+        nr_pages: u64,
+        align: Order,
+        is_down: bool,
+    ) -> impl Iterator<Item = PfnRange> + use<'a> {
+        let (meta, mut bounds) = (self.meta, Some(range));
+        core::iter::from_fn(move || {
+            // Ends: the bounds shrink on every turn.
+            loop {
+                let range = bounds?;
+                let runs = Index::new(meta);
+                let run = if is_down {
+                    runs.last_run(range)
+                } else {
+                    runs.free_run(range.start(), range.last())
+                };
+                let run = run?;
+                bounds = if is_down {
+                    run.start()
+                        .checked_sub(1)
+                        .and_then(|last| PfnRange::between(range.start(), last))
+                } else {
+                    run.last().checked_add(1).and_then(|next| PfnRange::between(next, range.last()))
+                };
+                let fit = fit(run, nr_pages, align, is_down);
+                if fit.is_some() {
+                    return fit;
+                }
+            }
+        })
+    }
+
+    /// Returns the last maximal free run of `range`.
+    fn last_run(&self, range: PfnRange) -> Option<PfnRange> {
+        self.free_runs(range).last()
+    }
+}
+
+/// Tables that whole blocks may still get.
+struct Supply {
+    fresh: u64,
+    is_short: bool,
+}
+
+/// Returns how many pages of `run` lie in runs of `unit`, aligned to `align`.
+const fn units_in(run: PfnRange, align: Order, unit: Order) -> u64 {
+    let step = if align.as_u8() < unit.as_u8() { unit } else { align };
+    let (start, last) = (run.start().as_u64(), run.last().as_u64());
+    let misfit = start & (step.nr_pages() - 1);
+    let lead = if misfit == 0 { 0 } else { step.nr_pages() - misfit };
+    let nr_pages = last - start + 1;
+    if nr_pages < lead + unit.nr_pages() {
+        return 0;
+    }
+    if step.as_u8() == unit.as_u8() {
+        return (nr_pages - lead) & !(unit.nr_pages() - 1);
+    }
+    ((nr_pages - lead - unit.nr_pages()) / step.nr_pages() + 1) * unit.nr_pages()
+}
+
+/// Returns the first or last stretch of `nr_pages` in `run` that starts aligned.
+fn fit(run: PfnRange, nr_pages: u64, align: Order, is_down: bool) -> Option<PfnRange> {
+    let spare = run.nr_pages().checked_sub(nr_pages)?;
+    let lowest = run.start();
+    let highest = lowest.checked_add(spare)?;
+    let start = if is_down {
+        highest.head(align)
+    } else {
+        let head = lowest.head(align);
+        if head == lowest { head } else { head.checked_add(align.nr_pages())? }
+    };
+    let is_inside = lowest <= start && start <= highest;
+    is_inside.then(|| PfnRange::new(start, nr_pages).ok()).flatten()
+}
+
+/// Aligned free runs of every order, of all extents in question.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Units {
+    /// By order; below 9, those outside whole blocks.
+    by_order: [u64; Order::MAX.as_u8() as usize + 1],
+    /// Blocks that are whole and free.
+    whole: u64,
+    /// Those of them that may be fractured.
+    openable: u64,
+    /// Whether pages were left out for want of a table.
+    is_cut: bool,
+}
+
+/// What it takes to build a set out of [`Units`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Plan {
+    /// So many folios.
+    Pieces(u64),
+    /// The free runs do not add up; if `is_tables`, they would if more blocks could be fractured.
+    Short { is_tables: bool },
+}
+
+impl Units {
+    /// Returns whether a set can be built without a look at the rest of the free runs.
+    fn is_plenty(&self, nr_pages: u64, order: Order) -> bool {
+        if order < Order::BLOCK {
+            return nr_pages <= self.openable * BLOCK_PAGES as u64;
+        }
+        let has = self.by_order.get(usize::from(order.as_u8())).copied().unwrap_or(0);
+        self.openable != 0 && nr_pages >> order.as_u8() < has
+    }
+
+    /// Takes `nr_pages` pages on paper, the way a set is filled: `order` first, then lower ones.
+    pub(crate) fn plan(&self, nr_pages: u64, order: Order, least: Order) -> Plan {
+        let (mut left, mut taken, mut taken_small) = (nr_pages, 0, 0);
+        let mut nr_folios = 0;
+        let orders = Order::all().rev();
+        for this in orders.filter(|&this| least <= this && this <= order) {
+            let own = self.by_order.get(usize::from(this.as_u8())).copied().unwrap_or(0);
+            let has = if this < Order::BLOCK {
+                let whole = self.whole.saturating_sub(taken >> PAGE_LEVELS).min(self.openable);
+                let inside = whole * (BLOCK_PAGES as u64 >> this.as_u8());
+                (own + inside).saturating_sub(taken_small >> this.as_u8())
+            } else {
+                own.saturating_sub(taken >> this.as_u8())
+            };
+            let nr = has.min(left >> this.as_u8());
+            let pages = nr << this.as_u8();
+            left -= pages;
+            nr_folios += nr;
+            *(if this < Order::BLOCK { &mut taken_small } else { &mut taken }) += pages;
+        }
+        if left == 0 {
+            Plan::Pieces(nr_folios)
+        } else {
+            Plan::Short { is_tables: self.is_cut || self.openable < self.whole }
+        }
+    }
+}
+
+impl Index<'_> {
+    /// Adds the free runs of `range` up; stops early, and returns true, where there is plenty.
+    pub(crate) fn add_units(
+        &self,
+        range: PfnRange,
+        nr_pages: u64,
+        order: Order,
+        units: &mut Units,
+    ) -> bool {
+        let before = *units;
+        let mut fresh = u64::from(self.meta.tables_left());
+        let mut next = Some(range.start());
+        // Ends: `next` grows on every turn, up to the end of the range.
+        while let Some(pfn) = next {
+            let rest = PfnRange::between(pfn, range.last());
+            let Some(run) = rest.and_then(|rest| self.free_run_up_to(rest, nr_pages)) else {
+                break;
+            };
+            let whole = units_in(run, Order::BLOCK, Order::BLOCK) >> PAGE_LEVELS;
+            let cut = self.unusable_ends(run, &mut fresh);
+            units.is_cut |= cut.iter().any(Option::is_some);
+            for order in Order::all() {
+                let mut nr = units_in(run, order, order) >> order.as_u8();
+                if order < Order::BLOCK {
+                    nr -= whole * (BLOCK_PAGES as u64 >> order.as_u8());
+                    for end in cut.iter().flatten() {
+                        nr -= units_in(*end, order, order) >> order.as_u8();
+                    }
+                }
+                if let Some(sum) = units.by_order.get_mut(usize::from(order.as_u8())) {
+                    *sum += nr;
+                }
+            }
+            units.whole += whole;
+            units.openable = before.openable + (units.whole - before.whole).min(fresh);
+            if units.is_plenty(nr_pages, order) {
+                return true;
+            }
+            next = run.last().checked_add(1).filter(|&pfn| pfn <= range.last());
+        }
+        let whole = units.whole - before.whole;
+        if fresh < whole {
+            units.openable = before.openable + (fresh + self.whole_with_table(range)).min(whole);
+        }
+        false
+    }
+
+    /// Returns the ends of a run that lie in a block without a table for which there is none left.
+    ///
+    /// Such a block is whole and free, but the range in question has only a part of it.
+    fn unusable_ends(&self, run: PfnRange, fresh: &mut u64) -> [Option<PfnRange>; 2] {
+        let first = Pfn::new(run.start().as_u64() | (BLOCK_PAGES as u64 - 1)).min(run.last());
+        let last = run.last().head(Order::BLOCK).max(run.start());
+        let head = PfnRange::between(run.start(), first);
+        let tail = if first < last { PfnRange::between(last, run.last()) } else { None };
+        [head, tail].map(|end| {
+            let end = end.filter(|end| end.nr_pages() < BLOCK_PAGES as u64)?;
+            let region = self.geometry().region_of(end.start());
+            let block = self.geometry().block_of(end.start());
+            if self.meta.is_init(region) && self.meta.table_of(block).is_some() {
+                return None;
+            }
+            if *fresh != 0 {
+                *fresh -= 1;
+                return None;
+            }
+            Some(end)
+        })
+    }
+
+    /// Returns how many blocks inside `range` are whole, free, and own a table.
+    fn whole_with_table(&self, range: PfnRange) -> u64 {
+        let geometry = self.geometry();
+        let (first, last) = (geometry.block_of(range.start()), geometry.block_of(range.last()));
+        let owners = (first.0..=last.0).map(Block).filter(|&block| {
+            let head = geometry.block_head(block);
+            let whole = PfnRange::folio(head, Order::BLOCK).filter(|&it| range.contains_range(it));
+            self.meta.is_init(geometry.place(block).0)
+                && self.meta.table_of(block).is_some()
+                && whole.is_some_and(|whole| self.first_busy(whole).is_none())
+        });
+        owners.count() as u64
+    }
+}
