@@ -1,0 +1,396 @@
+//! Allocation: one folio, by order or by page, out of all extents of a pgmap.
+
+use core::fmt;
+
+use super::extent::Extent;
+use super::folio_ref::FolioRef;
+use super::ops::PgmapOps;
+use super::owner::PgmapCore;
+use super::policy::AllocPolicy;
+use super::unique::UniqueFolio;
+use crate::sync::{Ordering, fence};
+use crate::units::{Order, Pfn, PfnRange};
+use crate::zone::{After, Direction, Grant, Miss, Request, Want};
+
+/// Why an allocation failed; nothing changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum AllocError {
+    /// No free run of this order, or no such set of them, is in the extents in question.
+    Exhausted {
+        /// The lowest order that would have done.
+        order: Order,
+        /// Pages that are kept by the owner and could be released.
+        kept_pages: u64,
+        /// Pages that wait for their hook.
+        condemned_pages: u64,
+    },
+    /// There is free memory, but it would have to be fractured, and the pool of tables is empty.
+    NoTables {
+        /// The lowest order that would have done.
+        order: Order,
+    },
+    /// Other CPUs kept moving free space about; worth another attempt.
+    Contended {
+        /// The lowest order that would have done.
+        order: Order,
+    },
+    /// The order is above the limit of the policy.
+    OrderTooLarge {
+        /// The order asked for.
+        order: Order,
+        /// The limit.
+        max: Order,
+    },
+    /// The policy leaves the choice of pages to the owner.
+    ClaimOnly,
+    /// The pgmap is being removed.
+    Dying,
+    /// The set has more folios than the storage that was lent.
+    TooManyPieces {
+        /// The folios that it takes, at least.
+        needed: usize,
+        /// The descriptors that were lent.
+        len: usize,
+    },
+    /// The number of pages is not a multiple of the least order, or zero.
+    NotMultiple {
+        /// The number of pages.
+        nr_pages: u64,
+        /// The least order.
+        least: Order,
+    },
+    /// The least order is above the preferred one.
+    Inverted {
+        /// The preferred order.
+        order: Order,
+        /// The least order.
+        least: Order,
+    },
+}
+
+impl fmt::Display for AllocError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exhausted { order, kept_pages, condemned_pages } => write!(
+                f,
+                "no free run of order {order} ({kept_pages} pages are kept, {condemned_pages} \
+                 condemned)"
+            ),
+            Self::NoTables { order } => write!(f, "no fracture table left for order {order}"),
+            Self::Contended { order } => {
+                write!(f, "too much contention to say about order {order}")
+            }
+            Self::OrderTooLarge { order, max } => {
+                write!(f, "order {order} is above the limit of {max}")
+            }
+            Self::ClaimOnly => f.write_str("the owner alone chooses pages"),
+            Self::Dying => f.write_str("the pgmap is being removed"),
+            Self::TooManyPieces { needed, len } => {
+                write!(f, "set of {needed} folios in storage for {len}")
+            }
+            Self::NotMultiple { nr_pages, least } => {
+                write!(f, "{nr_pages} pages are no multiple of order {least}")
+            }
+            Self::Inverted { order, least } => {
+                write!(f, "least order {least} above preferred order {order}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for AllocError {}
+
+/// Why a claim by page failed; nothing changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ClaimError {
+    /// No single extent has all the pages.
+    Outside {
+        /// The pages.
+        range: PfnRange,
+    },
+    /// The head is not aligned to its order.
+    Misaligned {
+        /// The head.
+        head: Pfn,
+        /// The order.
+        order: Order,
+    },
+    /// A page is not free.
+    Busy {
+        /// The first one.
+        pfn: Pfn,
+    },
+    /// The pages are free, but would have to be fractured, and the pool of tables is empty.
+    NoTables {
+        /// The first page whose block has no table.
+        pfn: Pfn,
+    },
+    /// Other CPUs kept moving free space about; worth another attempt.
+    Contended {
+        /// The page in question.
+        pfn: Pfn,
+    },
+    /// The order is above the limit of the policy.
+    OrderTooLarge {
+        /// The order asked for.
+        order: Order,
+        /// The limit.
+        max: Order,
+    },
+    /// The pgmap is being removed.
+    Dying,
+    /// The range has more folios than the storage that was lent.
+    TooManyPieces {
+        /// The folios that it takes, at least.
+        needed: usize,
+        /// The descriptors that were lent.
+        len: usize,
+    },
+}
+
+impl fmt::Display for ClaimError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outside { range } => write!(f, "no extent has all of {range}"),
+            Self::Misaligned { head, order } => {
+                write!(f, "page {head} is not aligned to order {order}")
+            }
+            Self::Busy { pfn } => write!(f, "page {pfn} is not free"),
+            Self::NoTables { pfn } => write!(f, "no fracture table left for page {pfn}"),
+            Self::Contended { pfn } => write!(f, "too much contention to say about page {pfn}"),
+            Self::OrderTooLarge { order, max } => {
+                write!(f, "order {order} is above the limit of {max}")
+            }
+            Self::Dying => f.write_str("the pgmap is being removed"),
+            Self::TooManyPieces { needed, len } => {
+                write!(f, "range of {needed} folios in storage for {len}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ClaimError {}
+
+impl Request {
+    /// Returns whether an extent qualifies.
+    pub(super) fn suits(&self, extent: &Extent) -> bool {
+        self.node.is_none_or(|node| node == extent.attrs.node)
+            && self.tier.is_none_or(|tier| tier == extent.attrs.tier)
+            && self.tag.is_none_or(|tag| tag == extent.attrs.tag)
+    }
+
+    /// Returns the part of an extent that qualifies.
+    pub(super) fn part_of(&self, extent: &Extent) -> Option<PfnRange> {
+        if !self.suits(extent) {
+            return None;
+        }
+        match self.within {
+            Some(within) => within.intersection(extent.range()),
+            None => Some(extent.range()),
+        }
+    }
+
+    /// Returns what to look for in an extent.
+    fn want(&self, extent: &Extent, order: Order) -> Option<Want> {
+        let is_down = self.direction == Direction::TopDown;
+        Want::inside(self.part_of(extent)?, order, self.align, is_down)
+    }
+}
+
+/// What a search over several extents and orders ran into.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Misses {
+    has_no_tables: bool,
+    is_contended: bool,
+    /// A block would have to be fractured, which the caller wanted to be asked about first.
+    pub(super) is_fracture: bool,
+}
+
+impl Misses {
+    pub(super) const fn note(&mut self, miss: Miss) {
+        match miss {
+            Miss::Exhausted => {}
+            Miss::NoTables => self.has_no_tables = true,
+            Miss::Fracture => self.is_fracture = true,
+            Miss::Contended => self.is_contended = true,
+        }
+    }
+}
+
+impl<O: PgmapOps> PgmapCore<O> {
+    /// Allocates a folio of `order`.
+    ///
+    /// # Errors
+    ///
+    /// At rest, [`AllocError::Exhausted`] means that no aligned free run of that order exists.
+    ///
+    /// # Context
+    ///
+    /// Anywhere, interrupts included; takes no lock, runs no hook. Mirrors `folio_alloc`.
+    pub fn alloc(&self, order: Order) -> Result<UniqueFolio<'_, O>, AllocError> {
+        self.alloc_with(Request::order(order))
+    }
+
+    /// Allocates a folio as `request` says.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PgmapCore::alloc`].
+    ///
+    /// # Context
+    ///
+    /// As for [`PgmapCore::alloc`].
+    pub fn alloc_with(&self, request: Request) -> Result<UniqueFolio<'_, O>, AllocError> {
+        self.check_request(&request)?;
+        let mut misses = Misses::default();
+        let mut order = Some(request.order);
+        // Ends: the order falls on every turn.
+        while let Some(this) = order.filter(|&order| request.least <= order) {
+            if let Some(folio) = self.try_alloc(&request, this, true, &mut misses) {
+                return self.unless_dying(folio).ok_or(AllocError::Dying);
+            }
+            order = this.shrink();
+        }
+        Err(self.miss(request.least, misses))
+    }
+
+    pub(super) fn check_request(&self, request: &Request) -> Result<(), AllocError> {
+        if self.core.is_dying() {
+            return Err(AllocError::Dying);
+        }
+        if self.core.policy.alloc == AllocPolicy::ClaimOnly {
+            return Err(AllocError::ClaimOnly);
+        }
+        let (order, max) = (request.order, self.core.policy.max_order);
+        if max < order {
+            return Err(AllocError::OrderTooLarge { order, max });
+        }
+        if order < request.least {
+            return Err(AllocError::Inverted { order, least: request.least });
+        }
+        Ok(())
+    }
+
+    /// Takes a folio of exactly `order` from the first extent that has one.
+    pub(super) fn try_alloc(
+        &self,
+        request: &Request,
+        order: Order,
+        may_fracture: bool,
+        misses: &mut Misses,
+    ) -> Option<UniqueFolio<'_, O>> {
+        let cpu = self.ops.cpu_hint();
+        for extent in self.core.extents() {
+            let Some(want) = request.want(extent, order) else { continue };
+            match extent.index().claim(&want, request.content, cpu, may_fracture) {
+                Ok(grant) => return self.begin(extent, grant, order),
+                Err(miss) => misses.note(miss),
+            }
+        }
+        None
+    }
+
+    pub(super) fn miss(&self, order: Order, misses: Misses) -> AllocError {
+        // A search that undid something may have hidden it from the scan of a removal; an undo
+        // ends behind a fence.
+        self.core.after_release();
+        if misses.is_contended {
+            return AllocError::Contended { order };
+        }
+        if misses.has_no_tables {
+            return AllocError::NoTables { order };
+        }
+        // ORDERING: Relaxed. Statistics.
+        let kept_pages = self.core.kept_pages.load(Ordering::Relaxed);
+        // ORDERING: Relaxed. Statistics.
+        let condemned_pages = self.core.condemned_pages.load(Ordering::Relaxed);
+        AllocError::Exhausted { order, kept_pages, condemned_pages }
+    }
+
+    /// Makes a folio of pages that were just claimed.
+    pub(super) fn begin<'a>(
+        &'a self,
+        extent: &'a Extent,
+        grant: Grant,
+        order: Order,
+    ) -> Option<UniqueFolio<'a, O>> {
+        let Some(word) = extent.word(grant.head, order) else {
+            debug_assert!(false, "pages without a word: {grant:?}");
+            return None;
+        };
+        word.begin(order);
+        self.begin_private(extent, grant.head, order);
+        let at = FolioRef { pgmap: self, extent, word, head: grant.head };
+        Some(UniqueFolio::new(at, order, grant.is_clean))
+    }
+
+    /// Takes a fresh folio back if the pgmap began to die meanwhile.
+    pub(super) fn unless_dying<'a>(
+        &'a self,
+        folio: UniqueFolio<'a, O>,
+    ) -> Option<UniqueFolio<'a, O>> {
+        // ORDERING(dying): the other half; the pages are taken before the flag is read.
+        fence(Ordering::SeqCst);
+        if self.core.is_dying() {
+            let (at, order, _) = folio.into_parts();
+            self.dissolve(at, order, After::AsWas);
+            return None;
+        }
+        Some(folio)
+    }
+
+    /// Takes the folio of `order` at `head`.
+    ///
+    /// # Errors
+    ///
+    /// Says which page is in the way, and changes nothing.
+    ///
+    /// # Context
+    ///
+    /// Anywhere, interrupts included; takes no lock, runs no hook.
+    pub fn claim(&self, head: Pfn, order: Order) -> Result<UniqueFolio<'_, O>, ClaimError> {
+        let max = self.core.policy.max_order;
+        if max < order {
+            return Err(ClaimError::OrderTooLarge { order, max });
+        }
+        let Some(range) = PfnRange::folio(head, order) else {
+            return Err(ClaimError::Misaligned { head, order });
+        };
+        if self.core.is_dying() {
+            return Err(ClaimError::Dying);
+        }
+        let extent =
+            self.core.extent_of(head).filter(|extent| extent.range().contains_range(range));
+        let extent = extent.ok_or(ClaimError::Outside { range })?;
+        let folio = self.try_claim(extent, head, order)?;
+        self.unless_dying(folio).ok_or(ClaimError::Dying)
+    }
+
+    pub(super) fn try_claim<'a>(
+        &'a self,
+        extent: &'a Extent,
+        head: Pfn,
+        order: Order,
+    ) -> Result<UniqueFolio<'a, O>, ClaimError> {
+        let claimed = extent.index().claim_at(head, order);
+        if claimed.is_err() {
+            // As for a search that fails.
+            self.core.after_release();
+        }
+        match claimed {
+            Ok(grant) => {
+                self.begin(extent, grant, order).ok_or(ClaimError::Contended { pfn: head })
+            }
+            Err(Miss::NoTables) => Err(ClaimError::NoTables { pfn: head }),
+            Err(Miss::Contended | Miss::Fracture) => Err(ClaimError::Contended { pfn: head }),
+            Err(Miss::Exhausted) => {
+                let range = PfnRange::folio(head, order).unwrap_or_else(|| extent.range());
+                // What was taken may be free again by now; then it was the head that was seen.
+                let pfn = extent.index().first_busy(range).unwrap_or(head);
+                Err(ClaimError::Busy { pfn })
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Extents: ranges that a device contributes, each in a slot that the caller lends.
+
+use core::fmt;
+
+use crate::meta::word::{Bits, Word};
+use crate::meta::{BLOCK_PAGES, Block, Meta, PAGE_LEVELS, PrivateMem, REGION_BLOCKS, page_bit};
+use crate::sync::{AtomicU64, FillOnce, const_unless_loom};
+use crate::units::{Order, Pfn, PfnRange};
+use crate::zone::Index;
+
+/// What a device says about an extent that it contributes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ExtentAttrs {
+    /// The NUMA node.
+    pub node: u32,
+    /// The memory tier.
+    pub tier: u32,
+    /// A tag, such as that of a CXL dynamic capacity extent.
+    pub tag: [u8; 16],
+    /// What the pages contain.
+    pub contents: Contents,
+}
+
+impl ExtentAttrs {
+    /// Node 0, tier 0, no tag, unknown contents.
+    pub const NEW: Self = Self { node: 0, tier: 0, tag: [0; 16], contents: Contents::Unknown };
+}
+
+/// What the pages of a fresh extent contain.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Contents {
+    /// Anything.
+    #[default]
+    Unknown,
+    /// Zeroes, every byte.
+    Zeroed,
+}
+
+/// How the metadata memory comes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Attach {
+    /// Every byte is zero.
+    ///
+    /// A false promise spoils counts, never memory safety: where owner data hangs on the words
+    /// (`Private` is not empty), they are cleared like [`Attach::Clear`].
+    Zeroed,
+    /// Anything; the words of a region are cleared when it is first used.
+    Clear,
+}
+
+/// The place of one extent in the table that the caller lends to a pgmap.
+///
+/// A slot serves one extent, once. Pgmaps may share a table.
+pub struct ExtentSlot {
+    /// The next slot of the same pgmap, plus one.
+    pub(super) next: AtomicU64,
+    extent: FillOnce<Extent>,
+}
+
+impl ExtentSlot {
+    const_unless_loom! {
+        /// Creates an empty slot.
+        #[must_use]
+        pub const fn new() -> Self {
+            Self { next: AtomicU64::new(0), extent: FillOnce::new() }
+        }
+    }
+
+    /// Claims the slot; true for the first caller only.
+    pub(super) fn claim(&self) -> bool {
+        self.extent.claim()
+    }
+
+    /// Gives a claimed slot back that was not filled.
+    pub(super) fn unclaim(&self) {
+        self.extent.unclaim();
+    }
+
+    /// Fills a slot that the caller has claimed.
+    pub(super) fn fill(&self, extent: Extent) {
+        self.extent.fill(extent);
+    }
+
+    pub(super) fn extent(&self) -> Option<&Extent> {
+        self.extent.get()
+    }
+}
+
+impl Default for ExtentSlot {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for ExtentSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.extent() {
+            Some(extent) => write!(f, "ExtentSlot({:?})", extent.range()),
+            None => f.write_str("ExtentSlot(empty)"),
+        }
+    }
+}
+
+/// A contributed range with its metadata.
+#[derive(Debug)]
+pub(crate) struct Extent {
+    pub(crate) meta: Meta,
+    pub(crate) attrs: ExtentAttrs,
+    pub(crate) private: PrivateMem,
+    /// The place in the table of slots.
+    pub(crate) slot: u16,
+}
+
+/// A head word that covers a page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found<'a> {
+    pub(crate) word: Word<'a>,
+    pub(crate) head: Pfn,
+    /// What the word said when it was found.
+    pub(crate) bits: Bits,
+}
+
+#[expect(clippy::arithmetic_side_effects, reason = "positions inside the extent")]
+impl Extent {
+    pub(crate) const fn range(&self) -> PfnRange {
+        self.meta.geometry().range()
+    }
+
+    pub(crate) const fn index(&self) -> Index<'_> {
+        Index::new(&self.meta)
+    }
+
+    /// Returns the state word for a folio of `order` at `head`, if it has a place: below order 9
+    /// the block must own a table.
+    pub(crate) fn word(&self, head: Pfn, order: Order) -> Option<Word<'_>> {
+        let block = self.meta.geometry().block_of(head);
+        if PAGE_LEVELS <= order.as_u8() {
+            return Some(self.meta.slot(block));
+        }
+        Some(self.meta.table_of(block)?.word(page_bit(head)))
+    }
+
+    /// Returns the place of the owner data of a folio of `order` at `head`.
+    pub(crate) fn private_index(&self, head: Pfn, order: Order) -> Option<usize> {
+        let block = self.meta.geometry().block_of(head);
+        if PAGE_LEVELS <= order.as_u8() {
+            return Some(block.0);
+        }
+        let table = self.meta.table_of(block)?;
+        let page = page_bit(head);
+        Some(self.meta.geometry().nr_blocks() + table.index() as usize * BLOCK_PAGES + page)
+    }
+
+    /// Returns the folio that covers `pfn`, as its head word says at this moment.
+    ///
+    /// A folio that changes shape meanwhile may be missed; it was not live then.
+    pub(crate) fn find(&self, pfn: Pfn) -> Option<Found<'_>> {
+        let geometry = self.meta.geometry();
+        if !geometry.range().contains(pfn) || !self.meta.is_init(geometry.region_of(pfn)) {
+            return None;
+        }
+        let block = geometry.block_of(pfn);
+        let found = self.candidate(self.meta.slot(block), geometry.block_head(block), pfn);
+        found.or_else(|| self.find_in_table(block, pfn)).or_else(|| self.find_above(block, pfn))
+    }
+
+    fn candidate<'a>(&self, word: Word<'a>, head: Pfn, pfn: Pfn) -> Option<Found<'a>> {
+        let bits = word.read();
+        let is_cover = bits.is_folio() && covers(head, bits.order(), pfn);
+        is_cover.then_some(Found { word, head, bits })
+    }
+
+    fn find_in_table(&self, block: Block, pfn: Pfn) -> Option<Found<'_>> {
+        let table = self.meta.table_of(block)?;
+        let block_head = self.meta.geometry().block_head(block);
+        let mut page = page_bit(pfn);
+        // Ends: every turn clears the lowest bit of `page`.
+        loop {
+            let head = block_head.checked_add(page as u64)?;
+            let found = self.candidate(table.word(page), head, pfn);
+            if found.is_some_and(|found| found.bits.order() < Order::BLOCK) {
+                return found;
+            }
+            if page == 0 {
+                return None;
+            }
+            page &= page - 1;
+        }
+    }
+
+    fn find_above(&self, block: Block, pfn: Pfn) -> Option<Found<'_>> {
+        let geometry = self.meta.geometry();
+        let (region, mut bit) = geometry.place(block);
+        let (first, _) = geometry.region_bits(region);
+        // Ends: every turn clears the lowest bit of `bit`.
+        while bit != 0 && bit < REGION_BLOCKS {
+            bit &= bit - 1;
+            if bit < first {
+                return None;
+            }
+            let head = geometry.block_at(region, bit);
+            let found = self.candidate(self.meta.slot(head), geometry.block_head(head), pfn);
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+}
+
+/// Returns whether a folio of `order` at `head` has the page `pfn`.
+pub(crate) fn covers(head: Pfn, order: Order, pfn: Pfn) -> bool {
+    match pfn.offset_from(head) {
+        Some(offset) if seeded!(LastPage) && order.as_u8() == Order::MAX.as_u8() => {
+            offset < order.nr_pages().wrapping_sub(1)
+        }
+        Some(offset) => offset < order.nr_pages() && head.is_aligned_to(order),
+        None => false,
+    }
+}

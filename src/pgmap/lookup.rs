@@ -1,0 +1,101 @@
+//! Speculative references: from a page number to a count, without knowing what is there.
+
+use core::fmt;
+
+use super::extent::covers;
+use super::folio_ref::FolioRef;
+use super::ops::PgmapOps;
+use super::owner::{Core, PgmapCore};
+use crate::meta::Count;
+use crate::meta::word::{Gate, Refused, Word};
+use crate::sync::{Ordering, fence};
+use crate::units::Pfn;
+
+/// Why no reference was to be had; nothing changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum GetError {
+    /// No extent has this page.
+    Outside {
+        /// The page.
+        pfn: Pfn,
+    },
+    /// No live folio covers the page: it is free, idle, or held alone by somebody.
+    NotLive {
+        /// The page.
+        pfn: Pfn,
+    },
+    /// The folio refuses newcomers.
+    Closed {
+        /// The page.
+        pfn: Pfn,
+    },
+    /// The references of the folio are at their limit.
+    Limit {
+        /// The head of the folio.
+        head: Pfn,
+        /// The references that it has.
+        have: u32,
+        /// The limit.
+        max: u32,
+    },
+    /// The pgmap is being removed.
+    Dying,
+}
+
+impl fmt::Display for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outside { pfn } => write!(f, "no extent has page {pfn}"),
+            Self::NotLive { pfn } => write!(f, "no live folio covers page {pfn}"),
+            Self::Closed { pfn } => write!(f, "the folio of page {pfn} is closed"),
+            Self::Limit { head, have, max } => {
+                write!(f, "folio {head} has {have} references, of which {max} are the limit")
+            }
+            Self::Dying => f.write_str("the pgmap is being removed"),
+        }
+    }
+}
+
+impl core::error::Error for GetError {}
+
+impl Core {
+    /// Takes a reference on the live folio that covers `pfn`.
+    ///
+    /// The exchange is done on the very word that proved cover, so there is nothing to look at
+    /// again. The caller owes a look at [`Core::slipped_past_kill`].
+    pub(super) fn get(&self, pfn: Pfn) -> Result<(Word<'_>, Pfn), GetError> {
+        if self.is_dying() {
+            return Err(GetError::Dying);
+        }
+        let extent = self.extent_of(pfn).ok_or(GetError::Outside { pfn })?;
+        let found = extent.find(pfn).ok_or(GetError::NotLive { pfn })?;
+        let covers = |order| covers(found.head, order, pfn);
+        match found.word.add(Count::Refs, 1, Gate::Newcomer, covers) {
+            Ok(_) => Ok((found.word, found.head)),
+            Err(Refused::NotLive) => Err(GetError::NotLive { pfn }),
+            Err(Refused::Closed) => Err(GetError::Closed { pfn }),
+            Err(Refused::Limit { have }) => {
+                Err(GetError::Limit { head: found.head, have, max: Count::Refs.max() })
+            }
+        }
+    }
+
+    /// Returns whether a count that was just taken came too late: the pgmap is dying, and the
+    /// count has to go.
+    pub(crate) fn slipped_past_kill(&self) -> bool {
+        // ORDERING(dying): the other half; the count is taken before the flag is read.
+        fence(Ordering::SeqCst);
+        self.is_dying()
+    }
+}
+
+impl<O: PgmapOps> PgmapCore<O> {
+    /// Takes a reference on the live folio that covers `pfn`; the caller owes a handle, and a
+    /// look at [`Core::slipped_past_kill`].
+    pub(crate) fn get(&self, pfn: Pfn) -> Result<FolioRef<'_, O>, GetError> {
+        let (word, head) = self.core.get(pfn)?;
+        let extent = self.core.extent_of(head).ok_or(GetError::Outside { pfn })?;
+        Ok(FolioRef { pgmap: self, extent, word, head })
+    }
+}

@@ -1,0 +1,62 @@
+//! Owners: who brings memory, what they allow, and who gets a folio back at the end.
+//!
+//! A [`Pgmap`] is an owner's claim on extents. It hands out [`UniqueFolio`]s and takes them back
+//! through the owner's hook, [`PgmapOps::folio_free`]. The exclusive handle and the hook live
+//! together on this floor, so that the counted handles above need to know only how to say "that
+//! was the last one".
+//!
+//! # Synchronization
+//!
+//! | edge | release half | acquire half | what it carries |
+//! |------|--------------|--------------|-----------------|
+//! | `add-extent` | [`Pgmap::add_extent`] | every lookup | an extent is complete before it is found |
+//! | `condemn` | a deferred last put | [`PgmapCore::reap`] | the folio's word and link, and all uses of it |
+//! | `dying` | [`PgmapCore::kill`] | every allocation, every release | an allocation that missed the flag is seen by the scan, and the other way round |
+
+mod allocate;
+mod carve;
+mod check;
+mod directory;
+mod draw;
+mod extent;
+mod folio_ref;
+mod info;
+mod life;
+mod lookup;
+mod ops;
+mod owner;
+mod policy;
+mod raw;
+mod set;
+mod stats;
+mod unique;
+
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use allocate::{AllocError, ClaimError};
+pub use carve::{MergeError, MergeReason, Pieces, SplitError, SplitReason};
+pub use check::CheckReport;
+pub use directory::{
+    AnyFolio, DirSlot, Directory, FreeRangeError, Lookup, NewExtent, RegisterError,
+};
+pub use draw::Map;
+pub use extent::{Attach, Contents, ExtentAttrs, ExtentSlot};
+pub use info::{FolioInfo, FolioKind, PageInfo};
+pub use life::{Life, StillBusy};
+pub use lookup::GetError;
+pub use ops::{HookCx, PgmapOps};
+pub use owner::{PgmapCore, Reaped};
+pub use policy::{
+    AllocPolicy, HookContext, LongtermPins, MemoryType, Migration, OnDrop, P2p, Policy,
+};
+pub use raw::{AddExtentError, Pgmap};
+pub use set::{FolioDesc, UniqueSet};
+pub use stats::{Stats, Tally};
+pub use unique::{RawUnique, ReviveError, UniqueFolio};
+
+pub(crate) use extent::covers;
+pub(crate) use folio_ref::FolioRef;
+pub(crate) use set::{pop_desc, split_descs};

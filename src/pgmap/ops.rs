@@ -1,0 +1,110 @@
+//! The owner's side: hooks, and the context in which the free hook runs.
+
+use core::fmt;
+
+use super::folio_ref::FolioRef;
+use super::owner::PgmapCore;
+use super::unique::UniqueFolio;
+use crate::meta::word::Dropped;
+use crate::sync::{Park, SpinPark};
+use crate::units::{Order, Pfn};
+
+/// The policy of whoever owns the memory behind a pgmap, as far as it is code.
+///
+/// Mirrors `struct dev_pagemap_ops` of Linux. No hook is ever called with a lock of this crate
+/// held, and every hook may call anything in the crate.
+pub trait PgmapOps: Sync + Sized {
+    /// Owner data beside each folio; `()` costs nothing.
+    type Private: Default + Send + Sync;
+
+    /// Takes a folio back whose last count is gone: `folio_free` of Linux, for every memory type.
+    ///
+    /// Called exactly once per last put, with the order that is in force then; the folio can be
+    /// neither found nor allocated meanwhile. What becomes of it is said by consuming the token:
+    /// [`release`](UniqueFolio::release), [`keep`](UniqueFolio::keep),
+    /// [`publish`](UniqueFolio::publish), [`retire`](UniqueFolio::retire),
+    /// [`into_raw`](UniqueFolio::into_raw); dropping it does what
+    /// [`Policy::on_drop`](super::Policy::on_drop) says, and so does this default.
+    ///
+    /// # Context
+    ///
+    /// Runs in whichever context drops the last count, possibly an interrupt, unless the policy
+    /// defers it to [`reap`](PgmapCore::reap). Must not sleep where that context must not.
+    fn folio_free<'a>(&'a self, folio: UniqueFolio<'a, Self>, cx: &mut HookCx<'a, Self>) {
+        let _ = cx;
+        drop(folio);
+    }
+
+    /// Sets the data of a piece up that a split made; `from` is the data of the piece that keeps
+    /// the head.
+    ///
+    /// # Context
+    ///
+    /// Runs in the context of the split, while all pieces are held alone.
+    fn folio_split(
+        &self,
+        from: &Self::Private,
+        piece: &mut Self::Private,
+        head: Pfn,
+        order: Order,
+    ) {
+        let _ = (from, piece, head, order);
+    }
+
+    /// Returns the CPU that this runs on, or any other number that spreads allocations out.
+    ///
+    /// # Context
+    ///
+    /// Called in the context of every allocation; a stale answer costs speed only.
+    fn cpu_hint(&self) -> usize {
+        0
+    }
+
+    /// Returns how waiters of this owner sleep.
+    fn park(&self) -> &dyn Park {
+        &SpinPark
+    }
+}
+
+/// What the free hook may use besides the folio.
+pub struct HookCx<'a, O: PgmapOps> {
+    pub(super) pgmap: &'a PgmapCore<O>,
+    /// The folios that were handed over, linked through their own words.
+    pub(super) later: u64,
+}
+
+impl<'a, O: PgmapOps> HookCx<'a, O> {
+    /// Returns the pgmap whose hook this is.
+    #[must_use]
+    pub const fn pgmap(&self) -> &'a PgmapCore<O> {
+        self.pgmap
+    }
+
+    /// Drops a reference of the same pgmap after the hook has returned, in a loop.
+    ///
+    /// Dropping a folio inside the hook works too, but recurses. Gives the reference back if it
+    /// belongs to another pgmap.
+    ///
+    /// # Errors
+    ///
+    /// Returns `Err` with the reference if it belongs to another pgmap of this type.
+    pub(crate) fn put_later(&mut self, at: FolioRef<'a, O>) -> Result<(), FolioRef<'a, O>> {
+        if !core::ptr::eq(at.pgmap, self.pgmap) {
+            return Err(at);
+        }
+        match at.word.put() {
+            Dropped::StillHeld { wake } => at.wake(wake),
+            Dropped::Last { wake, .. } => {
+                at.word.condemn(self.later, wake);
+                self.later = at.link();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<O: PgmapOps> fmt::Debug for HookCx<'_, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HookCx")
+    }
+}

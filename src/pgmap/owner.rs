@@ -1,0 +1,313 @@
+//! The core of a pgmap: its extents, its life, and what has to be told apart on a last put.
+
+use core::fmt;
+use core::marker::PhantomData;
+
+use spin::Mutex;
+
+use super::extent::{Extent, ExtentSlot, Found};
+use super::folio_ref::{FolioRef, unlink};
+use super::info::{FolioInfo, PageInfo};
+use super::life::Life;
+use super::ops::{HookCx, PgmapOps};
+use super::policy::{HookContext, Policy};
+use super::unique::UniqueFolio;
+use crate::meta::Lent;
+use crate::meta::word::Kind;
+use crate::sync::{AtomicU64, Ordering, fence};
+use crate::units::{Order, Pfn, PfnRange};
+use crate::zone::After;
+
+/// What is the same for owners of every type.
+pub(crate) struct Core {
+    pub(super) slots: Lent<[ExtentSlot]>,
+    /// The first slot of this pgmap, plus one.
+    pub(super) first: AtomicU64,
+    pub(super) policy: Policy,
+    pub(super) life: AtomicU64,
+    /// The condemned folios, linked through their own words.
+    pub(super) condemned: AtomicU64,
+    /// The part of them that a reaper has taken over.
+    pub(super) chain: Mutex<u64>,
+    pub(super) kept_pages: AtomicU64,
+    pub(super) condemned_pages: AtomicU64,
+    /// Held while an extent is added.
+    pub(super) attach: Mutex<()>,
+}
+
+impl Core {
+    /// Yields the extents in the order in which they were added.
+    pub(crate) fn extents(&self) -> Extents<'_> {
+        // ORDERING(add-extent): Acquire half.
+        let next = self.first.load(Ordering::Acquire);
+        Extents { slots: self.slots.get(), next }
+    }
+
+    pub(crate) fn extent_of(&self, pfn: Pfn) -> Option<&Extent> {
+        self.extents().find(|extent| extent.range().contains(pfn))
+    }
+
+    /// Returns the first extent that overlaps `range`.
+    pub(crate) fn overlap(&self, range: PfnRange) -> Option<PfnRange> {
+        self.extents().map(Extent::range).find(|extent| {
+            if seeded!(OverlapEnds) {
+                return extent.contains(range.start()) || extent.contains(range.last());
+            }
+            extent.overlaps(range)
+        })
+    }
+
+    pub(crate) fn find(&self, pfn: Pfn) -> Option<(&Extent, Found<'_>)> {
+        let extent = self.extent_of(pfn)?;
+        Some((extent, extent.find(pfn)?))
+    }
+
+    /// Returns what is known of a page at this moment.
+    pub(crate) fn query(&self, pfn: Pfn) -> PageInfo {
+        match self.extent_of(pfn) {
+            None => PageInfo::Outside,
+            Some(extent) => match extent.find(pfn) {
+                None => PageInfo::Free,
+                Some(found) => PageInfo::Folio(FolioInfo::new(found.head, found.bits)),
+            },
+        }
+    }
+}
+
+/// The extents of one pgmap.
+pub(crate) struct Extents<'a> {
+    slots: &'a [ExtentSlot],
+    next: u64,
+}
+
+impl<'a> Iterator for Extents<'a> {
+    type Item = &'a Extent;
+
+    fn next(&mut self) -> Option<&'a Extent> {
+        let index = usize::try_from(self.next.checked_sub(1)?).ok()?;
+        let slot = self.slots.get(index)?;
+        // ORDERING(add-extent): Acquire half.
+        self.next = slot.next.load(Ordering::Acquire);
+        slot.extent()
+    }
+}
+
+/// An owner's claim on its extents: everything but the lifetime of the memory that it was lent.
+///
+/// A [`Pgmap`](super::Pgmap) dereferences to it, and hooks are given it. Handles borrow it.
+pub struct PgmapCore<O: PgmapOps> {
+    pub(super) core: Core,
+    pub(super) ops: O,
+    /// Owner data is written and read through this type, so it must not vary.
+    pub(super) owner: PhantomData<fn(O) -> O>,
+}
+
+impl<O: PgmapOps> PgmapCore<O> {
+    /// Returns the owner.
+    #[must_use]
+    pub const fn ops(&self) -> &O {
+        &self.ops
+    }
+
+    /// Returns the policy.
+    #[must_use]
+    pub const fn policy(&self) -> Policy {
+        self.core.policy
+    }
+
+    pub(crate) const fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Yields the ranges and attributes of the extents, in the order in which they were added.
+    pub fn extents(&self) -> impl Iterator<Item = (PfnRange, super::ExtentAttrs)> + '_ {
+        self.core.extents().map(|extent| (extent.range(), extent.attrs))
+    }
+
+    /// Returns what is known of a page at this moment: a statistic, stale at once.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock.
+    pub fn query(&self, pfn: Pfn) -> PageInfo {
+        self.core.query(pfn)
+    }
+
+    /// Returns the place of the folio that covers `pfn` at this moment.
+    pub(crate) fn find(&self, pfn: Pfn) -> Option<(FolioRef<'_, O>, Found<'_>)> {
+        let (extent, found) = self.core.find(pfn)?;
+        Some((FolioRef { pgmap: self, extent, word: found.word, head: found.head }, found))
+    }
+
+    /// Returns the place of the folio of `order` at `head`.
+    pub(crate) fn place(&self, head: Pfn, order: Order) -> Option<FolioRef<'_, O>> {
+        let extent = self.core.extent_of(head)?;
+        let word = extent.word(head, order)?;
+        Some(FolioRef { pgmap: self, extent, word, head })
+    }
+
+    /// Returns the place that a list named, if a folio starts there.
+    pub(crate) fn place_of_link(&self, link: u64) -> Option<FolioRef<'_, O>> {
+        let (slot, offset) = unlink(link)?;
+        let slot = self.core.slots.get().get(usize::try_from(slot).ok()?)?;
+        let extent = slot.extent()?;
+        let head = extent.range().start().checked_add(offset)?;
+        let (place, found) = self.find(head)?;
+        (found.head == head && core::ptr::eq(place.extent, extent)).then_some(place)
+    }
+
+    /// Returns the condemned folio that a list named.
+    fn condemned(&self, link: u64) -> Option<FolioRef<'_, O>> {
+        // The kind is looked at although nothing else is ever linked: a corrupt link must not turn
+        // somebody's folio into an exclusive one.
+        self.place_of_link(link).filter(|at| at.word.read().kind() == Kind::Condemned)
+    }
+
+    /// Does what the last count of a folio owes; its word is unique already.
+    #[cold]
+    pub(crate) fn last_put<'a>(&'a self, at: FolioRef<'a, O>, order: Order, wake: bool) {
+        match self.core.policy.hook_context {
+            HookContext::Inline => self.run_hook(at, order, wake),
+            HookContext::Deferred => self.condemn(at, order, wake),
+        }
+    }
+
+    /// Runs the free hook, and then, one by one, those of the folios that it handed over.
+    pub(super) fn run_hook<'a>(&'a self, at: FolioRef<'a, O>, order: Order, wake: bool) {
+        let mut cx = HookCx { pgmap: self, later: 0 };
+        let mut next = Some((at, order, wake));
+        // Ends: every turn is one last put, and each was caused by a hook that the owner wrote.
+        while let Some((at, order, wake)) = next {
+            let order = if seeded!(HookWrongOrder) { order.grow().unwrap_or(order) } else { order };
+            if seeded!(HookTwice) {
+                self.ops.folio_free(UniqueFolio::new(at, order, false), &mut cx);
+            }
+            self.ops.folio_free(UniqueFolio::new(at, order, false), &mut cx);
+            at.wake(wake);
+            next = self.condemned(cx.later).map(|at| {
+                let bits = at.word.absolve();
+                cx.later = bits.link();
+                (at, bits.order(), bits.has_waiter())
+            });
+        }
+    }
+
+    fn condemn<'a>(&'a self, at: FolioRef<'a, O>, order: Order, wake: bool) {
+        let link = at.link();
+        // ORDERING: Relaxed. A statistic.
+        self.core.condemned_pages.fetch_add(order.nr_pages(), Ordering::Relaxed);
+        // ORDERING: Relaxed. The exchange below compares it again.
+        let mut first = self.core.condemned.load(Ordering::Relaxed);
+        // Ends: a turn is repeated only when another folio was condemned or the list taken.
+        loop {
+            at.word.condemn(first, wake);
+            // ORDERING(condemn): Release half.
+            match self.core.condemned.compare_exchange_weak(
+                first,
+                link,
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                // The folio is still out of everybody's reach.
+                Err(now) => {
+                    at.word.absolve();
+                    first = now;
+                }
+            }
+        }
+    }
+
+    /// Runs the hooks of up to `budget` condemned folios.
+    ///
+    /// # Context
+    ///
+    /// Where the owner's hook may run. Only one reaper is at work at a time; a second one returns
+    /// at once.
+    pub fn reap(&self, budget: usize) -> Reaped {
+        let mut nr_folios = 0;
+        while nr_folios < budget {
+            let Some(mut chain) = self.core.chain.try_lock() else {
+                return Reaped { nr_folios, has_more: true };
+            };
+            if *chain == 0 {
+                // ORDERING(condemn): Acquire half.
+                *chain = self.core.condemned.swap(0, Ordering::Acquire);
+            }
+            let Some(at) = self.condemned(*chain) else {
+                *chain = 0;
+                return Reaped { nr_folios, has_more: false };
+            };
+            let bits = at.word.absolve();
+            *chain = bits.link();
+            // The hook runs without the lock.
+            drop(chain);
+            // ORDERING: Relaxed. A statistic.
+            self.core.condemned_pages.fetch_sub(bits.order().nr_pages(), Ordering::Relaxed);
+            self.run_hook(at, bits.order(), bits.has_waiter());
+            nr_folios = nr_folios.saturating_add(1);
+        }
+        let is_empty = self.core.chain.try_lock().is_some_and(|chain| *chain == 0);
+        // ORDERING: Relaxed. A hint whether to come again.
+        let has_more = !is_empty || self.core.condemned.load(Ordering::Relaxed) != 0;
+        Reaped { nr_folios, has_more }
+    }
+
+    /// Gives the pages of a folio back to free space, and its owner data up.
+    pub(super) fn dissolve(&self, at: FolioRef<'_, O>, order: Order, after: After) {
+        self.drop_private(at.extent, at.head, order);
+        at.word.end();
+        // A free ends behind a fence, which is also the other half of the edge `dying`.
+        at.extent.index().free(at.head, order, after);
+        self.core.after_release();
+    }
+
+    /// Parks a unique folio.
+    pub(super) fn park(&self, at: FolioRef<'_, O>, order: Order, kind: Kind) {
+        if kind == Kind::Kept {
+            // ORDERING: Relaxed. A statistic.
+            self.core.kept_pages.fetch_add(order.nr_pages(), Ordering::Relaxed);
+        }
+        at.word.park(kind);
+        // ORDERING(dying): the other half; the folio is parked before the flag is read.
+        fence(Ordering::SeqCst);
+        self.core.after_release();
+    }
+
+    /// Returns where the life of this pgmap stands.
+    pub fn state(&self) -> Life {
+        self.core.life()
+    }
+
+    /// Refuses new folios, references and pins from now on; returns the state.
+    ///
+    /// Counts that exist stay valid, and so do the handles on them. The pgmap is drained as soon
+    /// as no folio is left but those in quarantine. Mirrors the killing of the percpu reference of
+    /// `struct dev_pagemap`.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock.
+    pub fn kill(&self) -> Life {
+        self.core.kill()
+    }
+}
+
+impl<O: PgmapOps> fmt::Debug for PgmapCore<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pgmap({:?}, {:?}", self.core.policy.memory_type, self.state())?;
+        for extent in self.core.extents() {
+            write!(f, ", {}", extent.range())?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// What [`PgmapCore::reap`] did.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Reaped {
+    /// How many hooks it ran, those of folios handed over to a hook's context not counted.
+    pub nr_folios: usize,
+    /// Whether there is more to do, or another reaper doing it.
+    pub has_more: bool,
+}

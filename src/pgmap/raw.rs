@@ -1,0 +1,379 @@
+//! What rests on promises: lent memory, owner data, and handles made of numbers.
+#![expect(unsafe_code, reason = "the lifetime of lent memory, and owner data behind words")]
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::ops::Deref;
+
+use spin::Mutex;
+
+use super::extent::{Attach, Extent, ExtentAttrs, ExtentSlot};
+use super::folio_ref::FolioRef;
+use super::ops::PgmapOps;
+use super::owner::{Core, PgmapCore};
+use super::policy::Policy;
+use super::set::{FolioDesc, UniqueSet};
+use super::unique::{RawUnique, UniqueFolio};
+use crate::meta::word::Kind;
+use crate::meta::{Geometry, Lent, Meta, MetaLine, MetaSize, PrivateMem, Tables};
+use crate::sync::{AtomicU64, Ordering};
+use crate::units::{Order, Pfn, PfnRange};
+
+/// An owner's claim on extents of device memory, with the memory that it was lent.
+///
+/// Everything that needs no new memory is a method of [`PgmapCore`], to which this dereferences.
+/// `'m` is the life of the memory lent; it is invariant, so that nothing can be lent for less.
+///
+/// Mirrors `struct dev_pagemap` of Linux, for any number of extents.
+pub struct Pgmap<'m, O: PgmapOps> {
+    inner: PgmapCore<O>,
+    _lent: PhantomData<fn(&'m ()) -> &'m ()>,
+}
+
+impl<O: PgmapOps> Deref for Pgmap<'_, O> {
+    type Target = PgmapCore<O>;
+
+    fn deref(&self) -> &PgmapCore<O> {
+        &self.inner
+    }
+}
+
+impl<O: PgmapOps> fmt::Debug for Pgmap<'_, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+macro_rules! new_pgmap {
+    ($(#[$meta:meta])* pub [$($const:tt)?] fn new) => {
+        $(#[$meta])*
+        pub $($const)? fn new(ops: O, policy: Policy, slots: &'m [ExtentSlot]) -> Self {
+            // SAFETY: The core is private to a type that carries `'m` invariantly.
+            let slots = unsafe { Lent::new(slots) };
+            let core = Core {
+                slots,
+                first: AtomicU64::new(0),
+                policy,
+                life: AtomicU64::new(0),
+                condemned: AtomicU64::new(0),
+                chain: Mutex::new(0),
+                kept_pages: AtomicU64::new(0),
+                condemned_pages: AtomicU64::new(0),
+                attach: Mutex::new(()),
+            };
+            Self { inner: PgmapCore { core, ops, owner: PhantomData }, _lent: PhantomData }
+        }
+    };
+}
+
+impl<'m, O: PgmapOps> Pgmap<'m, O> {
+    #[cfg(not(all(test, loom)))]
+    new_pgmap! {
+        /// Creates a pgmap without extents, over a table of slots that may be shared.
+        #[must_use]
+        pub [const] fn new
+    }
+    #[cfg(all(test, loom))]
+    new_pgmap! {
+        /// Creates a pgmap without extents.
+        #[must_use]
+        pub [] fn new
+    }
+
+    /// Adds an extent; its pages are free from now on.
+    ///
+    /// [`MetaSize::of`] says how many lines of metadata it takes. For owners with data beside each
+    /// folio see [`Pgmap::add_extent_with_private`]. Mirrors `memremap_pages` of Linux.
+    ///
+    /// # Errors
+    ///
+    /// Says what is in the way, and changes nothing.
+    ///
+    /// # Context
+    ///
+    /// Not in an interrupt: takes the lock of this pgmap that guards its list of extents.
+    pub fn add_extent(
+        &self,
+        range: PfnRange,
+        attrs: ExtentAttrs,
+        tables: Tables,
+        meta: &'m mut [MetaLine],
+        attach: Attach,
+    ) -> Result<(), AddExtentError>
+    where
+        O::Private: 'm,
+    {
+        self.add_extent_with_private(range, attrs, tables, meta, attach, &mut [])
+    }
+
+    /// Adds an extent, with places for the owner data of its folios.
+    ///
+    /// [`MetaSize::private_slots`] says how many; none if the type is empty.
+    ///
+    /// # Errors
+    ///
+    /// Says what is in the way, and changes nothing.
+    ///
+    /// # Context
+    ///
+    /// As for [`Pgmap::add_extent`].
+    pub fn add_extent_with_private(
+        &self,
+        range: PfnRange,
+        attrs: ExtentAttrs,
+        tables: Tables,
+        meta: &'m mut [MetaLine],
+        attach: Attach,
+        private: &'m mut [MaybeUninit<O::Private>],
+    ) -> Result<(), AddExtentError> {
+        let _attach = self.core.attach.lock();
+        self.check_extent(range, tables, meta.len(), private.len())?;
+        let (index, slot) = self.claim_slot()?;
+
+        // A false promise of zeroes may spoil counts, but owner data hangs on the words.
+        let is_plain = size_of::<O::Private>() == 0 && !core::mem::needs_drop::<O::Private>();
+        let is_trusted = attach == Attach::Zeroed && is_plain;
+        // SAFETY: The extent is reachable only through this pgmap, which carries `'m` invariantly.
+        let meta = unsafe { Meta::new(meta, range, tables, is_trusted) };
+        let meta = meta.map_err(|needed| {
+            slot.unclaim();
+            AddExtentError::MetaShort { needed, given: 0 }
+        })?;
+        // SAFETY: As above, and everything that reads it goes through a `PgmapCore<O>`.
+        let private = unsafe { PrivateMem::new(private) };
+        let extent = Extent { meta, attrs, private, slot: index };
+        extent.index().attach(attrs.contents == super::Contents::Zeroed);
+        slot.fill(extent);
+        self.link_slot(u64::from(index).wrapping_add(1));
+        Ok(())
+    }
+
+    /// Checks everything about a new extent before anything is touched.
+    fn check_extent(
+        &self,
+        range: PfnRange,
+        tables: Tables,
+        nr_lines: usize,
+        nr_private: usize,
+    ) -> Result<(), AddExtentError> {
+        if self.core.is_dying() {
+            return Err(AddExtentError::Dying);
+        }
+        let (nr_pages, max) = (range.nr_pages(), MetaSize::pages_max());
+        if max < nr_pages {
+            return Err(AddExtentError::TooLarge { nr_pages, max });
+        }
+        if let Some(existing) = self.core.overlap(range) {
+            return Err(AddExtentError::Overlap { range, existing });
+        }
+        let size = MetaSize::of(range, tables);
+        let needed = Geometry::new(range).nr_cut_blocks();
+        if size.tables() < needed {
+            return Err(AddExtentError::TablesShort { needed, given: size.tables() });
+        }
+        let (needed, given) = (size.lines() as u64, nr_lines as u64);
+        let is_lax = seeded!(MetaShort) && given.saturating_add(1) == needed;
+        if given < needed && !is_lax {
+            return Err(AddExtentError::MetaShort { needed, given });
+        }
+        let (needed, given) = (size.private_slots() as u64, nr_private as u64);
+        if size_of::<O::Private>() != 0 && given < needed {
+            return Err(AddExtentError::PrivateShort { needed, given });
+        }
+        Ok(())
+    }
+
+    fn claim_slot(&self) -> Result<(u16, &ExtentSlot), AddExtentError> {
+        let slots = self.core.slots.get();
+        let mut indices = (0..u16::MAX).zip(slots);
+        let found = indices.find(|(_, slot)| slot.claim());
+        found.ok_or(AddExtentError::NoSlot { nr_slots: slots.len() })
+    }
+
+    /// Appends a filled slot to the list of this pgmap; the caller holds the lock.
+    fn link_slot(&self, name: u64) {
+        let slots = self.core.slots.get();
+        let mut last = &self.core.first;
+        // Ends: the list has no loop, since a slot is linked once.
+        loop {
+            // ORDERING: Relaxed. Only the holder of the lock writes the list.
+            let next = last.load(Ordering::Relaxed);
+            let slot =
+                next.checked_sub(1).and_then(|index| slots.get(usize::try_from(index).ok()?));
+            match slot {
+                Some(slot) => last = &slot.next,
+                None => break,
+            }
+        }
+        // ORDERING(add-extent): Release half.
+        last.store(name, Ordering::Release);
+    }
+}
+
+// Owner data. A place is initialised exactly while a folio with this head and order exists.
+impl<O: PgmapOps> PgmapCore<O> {
+    /// Begins the owner data of a folio that was just born.
+    pub(super) fn begin_private(&self, extent: &Extent, head: Pfn, order: Order) {
+        let place = extent.private_index(head, order);
+        if let Some(place) = place.and_then(|index| extent.private.place::<O::Private>(index)) {
+            let value = O::Private::default();
+            // SAFETY: The place is the folio's own, and the folio is held alone; what it held is
+            // uninitialised.
+            unsafe { place.write(value) };
+        }
+    }
+
+    /// Ends the owner data of a folio that is held alone.
+    pub(super) fn drop_private(&self, extent: &Extent, head: Pfn, order: Order) {
+        let place = extent.private_index(head, order);
+        if let Some(place) = place.and_then(|index| extent.private.place::<O::Private>(index)) {
+            // SAFETY: The folio exists, so its data is initialised, and it is held alone; the
+            // caller lets nobody read it afterwards.
+            unsafe { place.drop_in_place() };
+        }
+    }
+
+    /// Moves the owner data of a folio that is held alone along with its word.
+    pub(super) fn move_private(&self, extent: &Extent, head: Pfn, from: Order, to: Order) {
+        let place_fn = |order| {
+            extent.private_index(head, order).and_then(|i| extent.private.place::<O::Private>(i))
+        };
+        let (Some(from), Some(to)) = (place_fn(from), place_fn(to)) else { return };
+        if from != to {
+            // SAFETY: Both places belong to the folio, which is held alone; the old one is
+            // initialised, and nobody reads it again.
+            let value = unsafe { from.read() };
+            // SAFETY: As above; the new place is uninitialised.
+            unsafe { to.write(value) };
+        }
+    }
+}
+
+impl<'a, O: PgmapOps> FolioRef<'a, O> {
+    /// Returns the owner data of a folio on which the caller holds a count, or which it holds
+    /// alone.
+    pub(crate) fn private(&self) -> &'a O::Private {
+        let place = self.private_place();
+        // SAFETY: The folio exists, so its data is initialised; while the caller's claim lasts it
+        // is neither dropped nor moved, and only an exclusive holder has it mutably. The returned
+        // borrow is shortened by the handle that calls this.
+        unsafe { place.as_ref() }
+    }
+
+    /// Returns the owner data of a folio that the caller holds alone.
+    pub(super) fn private_mut(&self) -> &'a mut O::Private {
+        let mut place = self.private_place();
+        // SAFETY: As for `private`, and the exclusive handle is borrowed mutably.
+        unsafe { place.as_mut() }
+    }
+
+    fn private_place(&self) -> core::ptr::NonNull<O::Private> {
+        let index = self.extent.private_index(self.head, self.order());
+        let place = index.and_then(|index| self.extent.private.place::<O::Private>(index));
+        debug_assert!(place.is_some(), "a folio without a place for its data: {self:?}");
+        // `begin_private` found the place when the folio was born, so it is there; an empty type,
+        // for which corrupt metadata may not lead to harm, is fine with any place.
+        place.unwrap_or(core::ptr::NonNull::dangling())
+    }
+}
+
+impl<O: PgmapOps> PgmapCore<O> {
+    /// Returns the exclusive handle that [`UniqueFolio::into_raw`] gave up; `None` if no folio that
+    /// is held alone starts there.
+    ///
+    /// # Safety
+    ///
+    /// `raw` came from a handle of this pgmap, and is used once.
+    pub unsafe fn unique_from_raw(&self, raw: RawUnique) -> Option<UniqueFolio<'_, O>> {
+        let (at, found) = self.find(Pfn::new(raw.as_u64()))?;
+        let is_unique = found.bits.kind() == Kind::Unique && found.head.as_u64() == raw.as_u64();
+        is_unique.then(|| UniqueFolio::new(at, found.bits.order(), false))
+    }
+
+    /// Returns the set that [`UniqueSet::into_raw`] gave up.
+    ///
+    /// # Safety
+    ///
+    /// `descs` came from a set of this pgmap, unchanged, and is used once.
+    pub unsafe fn unique_set_from_raw<'s>(
+        &self,
+        descs: &'s mut [FolioDesc],
+    ) -> UniqueSet<'_, 's, O> {
+        UniqueSet::new(self, descs)
+    }
+}
+
+/// Why [`Pgmap::add_extent`] refused; nothing changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum AddExtentError {
+    /// A page of the range belongs to an extent already.
+    Overlap {
+        /// The range to be added.
+        range: PfnRange,
+        /// The extent in its way.
+        existing: PfnRange,
+    },
+    /// The range has more pages than one extent can have.
+    TooLarge {
+        /// The pages of the range.
+        nr_pages: u64,
+        /// The largest number of pages.
+        max: u64,
+    },
+    /// The metadata memory does not suffice.
+    MetaShort {
+        /// The lines that it takes.
+        needed: u64,
+        /// The lines that were lent.
+        given: u64,
+    },
+    /// The tables do not suffice for the blocks that the ends of the range cut through.
+    TablesShort {
+        /// The tables that it takes.
+        needed: u32,
+        /// The tables of the budget.
+        given: u32,
+    },
+    /// The places for owner data do not suffice.
+    PrivateShort {
+        /// The places that it takes.
+        needed: u64,
+        /// The places that were lent.
+        given: u64,
+    },
+    /// Every slot of the table serves an extent.
+    NoSlot {
+        /// The slots of the table.
+        nr_slots: usize,
+    },
+    /// The pgmap is being removed.
+    Dying,
+}
+
+impl fmt::Display for AddExtentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overlap { range, existing } => {
+                write!(f, "extent {range} overlaps extent {existing}")
+            }
+            Self::TooLarge { nr_pages, max } => {
+                write!(f, "extent of {nr_pages} pages, of which {max} are the limit")
+            }
+            Self::MetaShort { needed, given } => {
+                write!(f, "metadata of {given} lines where {needed} are needed")
+            }
+            Self::TablesShort { needed, given } => {
+                write!(f, "budget of {given} tables where {needed} are needed")
+            }
+            Self::PrivateShort { needed, given } => {
+                write!(f, "owner data of {given} places where {needed} are needed")
+            }
+            Self::NoSlot { nr_slots } => write!(f, "all {nr_slots} extent slots are in use"),
+            Self::Dying => f.write_str("the pgmap is being removed"),
+        }
+    }
+}
+
+impl core::error::Error for AddExtentError {}
