@@ -1,0 +1,232 @@
+//! Pins and mappings: the other two counts.
+
+use core::fmt;
+use core::mem::ManuallyDrop;
+
+use super::handle::{CountError, Folio, after_drop};
+use crate::meta::Count;
+use crate::meta::word::Gate;
+use crate::pgmap::{FolioRef, LongtermPins, PgmapOps};
+use crate::units::{Order, Pfn, PfnRange};
+
+/// How long a pin may last.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum PinKind {
+    /// As long as one operation of a device: direct I/O.
+    Short,
+    /// As long as its holder likes: VFIO, RDMA. Mirrors `FOLL_LONGTERM`.
+    Longterm,
+}
+
+/// Why a pin was refused; nothing changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum PinError {
+    /// The policy grants no long-term pins.
+    LongtermRefused {
+        /// The head of the folio.
+        head: Pfn,
+    },
+    /// The count was not changed.
+    Count(CountError),
+}
+
+impl fmt::Display for PinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LongtermRefused { head } => {
+                write!(f, "the policy of folio {head} refuses long-term pins")
+            }
+            Self::Count(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for PinError {}
+
+impl<O: PgmapOps> FolioRef<'_, O> {
+    /// Adds counts of one kind on behalf of somebody new.
+    pub(super) fn add(&self, count: Count, nr: u32) -> Result<(), CountError> {
+        let added = self.word.add(count, nr, Gate::Newcomer, |_| true);
+        added.map(|_| ()).map_err(|refused| CountError::refused(refused, count, self.head))
+    }
+
+    /// Drops counts of one kind that a handle owns.
+    fn sub_owned(self, count: Count, nr: u32) {
+        match self.word.sub(count, nr) {
+            Ok(dropped) => after_drop(self, dropped),
+            // The handle owned them, so they can only have gone through a raw form that broke its
+            // promise; leaking is all that is safe to do.
+            Err(underflow) => debug_assert!(false, "{nr} {count} of {self:?}: {underflow:?}"),
+        }
+    }
+
+    /// Refuses new pins of a pgmap that is being removed, and of a kind that its policy refuses.
+    pub(super) fn check_pin(&self, kind: PinKind) -> Result<(), PinError> {
+        if self.pgmap.core().is_dying() {
+            return Err(PinError::Count(CountError::Dying));
+        }
+        match (kind, self.pgmap.policy().longterm_pins) {
+            (PinKind::Longterm, LongtermPins::Refuse) => {
+                Err(PinError::LongtermRefused { head: self.head })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds pins, unless the pgmap began to die meanwhile.
+    pub(super) fn add_pins(&self, nr: u32) -> Result<(), PinError> {
+        self.add(Count::Pins, nr).map_err(PinError::Count)?;
+        if self.pgmap.core().slipped_past_kill() {
+            self.sub_owned(Count::Pins, nr);
+            return Err(PinError::Count(CountError::Dying));
+        }
+        Ok(())
+    }
+}
+
+impl<'a, O: PgmapOps> Folio<'a, O> {
+    /// Promises that the pages stay where they are, as long as the pin lives: `pin_user_pages`.
+    ///
+    /// One pin serves any run of the folio's pages.
+    ///
+    /// # Errors
+    ///
+    /// Refused by policy, to newcomers of a closed folio, at the limit, or while dying.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
+    pub fn pin(&self, kind: PinKind) -> Result<FolioPin<'a, O>, PinError> {
+        self.at().check_pin(kind)?;
+        self.at().add_pins(1)?;
+        Ok(FolioPin::new(self.at()))
+    }
+
+    /// Counts `nr_leaves` leaves, of whatever orders, that are about to appear in page tables.
+    ///
+    /// One operation, however many they are. Mirrors `folio_add_file_rmap_ptes`.
+    ///
+    /// # Errors
+    ///
+    /// Refused to newcomers of a closed folio and at the limit.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
+    pub fn map(&self, nr_leaves: u32) -> Result<FolioMap<'a, O>, CountError> {
+        self.at().add(Count::Mappings, nr_leaves)?;
+        Ok(FolioMap::new(self.at(), nr_leaves))
+    }
+}
+
+/// A pin on a folio; dropping it is `unpin_user_page` of Linux.
+#[must_use = "dropping it drops the pin"]
+pub struct FolioPin<'a, O: PgmapOps> {
+    at: FolioRef<'a, O>,
+}
+
+impl<'a, O: PgmapOps> FolioPin<'a, O> {
+    pub(super) const fn new(at: FolioRef<'a, O>) -> Self {
+        Self { at }
+    }
+
+    pub(super) fn into_at(self) -> FolioRef<'a, O> {
+        ManuallyDrop::new(self).at
+    }
+
+    /// Returns the first page.
+    #[must_use]
+    pub const fn head(&self) -> Pfn {
+        self.at.head
+    }
+
+    /// Returns log2 of the number of pages.
+    #[must_use]
+    pub fn order(&self) -> Order {
+        self.at.order()
+    }
+
+    /// Returns the pages.
+    #[must_use]
+    pub fn range(&self) -> PfnRange {
+        self.at.range(self.order())
+    }
+}
+
+impl<O: PgmapOps> Drop for FolioPin<'_, O> {
+    fn drop(&mut self) {
+        self.at.sub_owned(Count::Pins, 1);
+    }
+}
+
+impl<O: PgmapOps> fmt::Debug for FolioPin<'_, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FolioPin({}, order {})", self.at.head, self.order())
+    }
+}
+
+/// A number of counted leaves; dropping it uncounts them, so it outlives the TLB flush.
+#[must_use = "dropping it uncounts the leaves"]
+pub struct FolioMap<'a, O: PgmapOps> {
+    at: FolioRef<'a, O>,
+    nr_leaves: u32,
+}
+
+impl<'a, O: PgmapOps> FolioMap<'a, O> {
+    pub(super) const fn new(at: FolioRef<'a, O>, nr_leaves: u32) -> Self {
+        Self { at, nr_leaves }
+    }
+
+    pub(super) fn into_parts(self) -> (FolioRef<'a, O>, u32) {
+        let this = ManuallyDrop::new(self);
+        (this.at, this.nr_leaves)
+    }
+
+    /// Returns the first page of the folio.
+    #[must_use]
+    pub const fn head(&self) -> Pfn {
+        self.at.head
+    }
+
+    /// Returns log2 of the number of pages of the folio.
+    #[must_use]
+    pub fn order(&self) -> Order {
+        self.at.order()
+    }
+
+    /// Returns the pages of the folio.
+    #[must_use]
+    pub fn range(&self) -> PfnRange {
+        self.at.range(self.order())
+    }
+
+    /// Returns how many leaves this handle counts.
+    #[must_use]
+    pub const fn nr_leaves(&self) -> u32 {
+        self.nr_leaves
+    }
+
+    /// Splits the handle: `nr_leaves` of its leaves, or all if there are fewer, get one of their
+    /// own.
+    pub fn split_off(&mut self, nr_leaves: u32) -> Self {
+        let nr_leaves = nr_leaves.min(self.nr_leaves);
+        self.nr_leaves = self.nr_leaves.saturating_sub(nr_leaves);
+        Self { at: self.at, nr_leaves }
+    }
+}
+
+impl<O: PgmapOps> Drop for FolioMap<'_, O> {
+    fn drop(&mut self) {
+        if self.nr_leaves != 0 {
+            self.at.sub_owned(Count::Mappings, self.nr_leaves);
+        }
+    }
+}
+
+impl<O: PgmapOps> fmt::Debug for FolioMap<'_, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FolioMap({}, order {}, {} leaves)", self.at.head, self.order(), self.nr_leaves)
+    }
+}

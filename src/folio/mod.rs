@@ -1,0 +1,22 @@
+//! Counted handles: references, pins and mappings, and what rests on them.
+//!
+//! A [`Folio`] is a reference, a [`FolioPin`] a promise that the pages stay where they are, a
+//! [`FolioMap`] a number of leaves in page tables. The three counts are disjoint, and the last one
+//! to go, of whatever kind, runs the owner's hook. There is no fourth way to use a page.
+
+mod counted;
+mod freeze;
+mod handle;
+mod raw;
+mod set;
+
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use counted::{FolioMap, FolioPin, PinError, PinKind};
+pub use freeze::{Busy, BusyAll};
+pub use handle::{CountError, Folio};
+pub use raw::{Put, RawFolio, RawMap, RawPin};
+pub use set::FolioSet;
