@@ -1,0 +1,217 @@
+//! Running a history against a subject, compared with the specification after every step.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::geometry::Geometry;
+use super::history::History;
+use super::op::Op;
+use super::outcome::{HookEvent, Outcome, PageView};
+use super::spec::Spec;
+use super::subject::Subject;
+use crate::units::Pfn;
+
+/// Up to so many pages, every single one is looked at after every step.
+const PAGES_MAX: u128 = 64;
+/// In larger worlds, so many of each folio and free run, at their ends.
+const NEAR: u64 = 8;
+/// The sums, which follow from all the rest, once in so many steps.
+const TOTALS: usize = 4;
+/// While everything is given back, one look after so many steps.
+const LOOKS: usize = 8;
+
+/// What happened in a history without a fault.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Report {
+    /// Steps that were not void.
+    pub steps: u64,
+    /// Those of them that were refused, and changed nothing.
+    pub refused: u64,
+    /// Calls of the free hook.
+    pub hooks: u64,
+}
+
+/// Where a subject and the specification part ways.
+#[derive(Clone, Debug)]
+pub struct Divergence {
+    /// What is wrong.
+    pub why: String,
+    /// All that was done, selectors resolved; the last step is the one that went wrong.
+    pub history: History,
+}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\nafter\n{}", self.why, self.history)
+    }
+}
+
+impl core::error::Error for Divergence {}
+
+/// Runs a history against a subject that was made for its geometry, then gives everything back.
+///
+/// # Errors
+///
+/// Returns the first difference between what the subject and the specification say.
+pub fn run<S: Subject>(
+    subject: &mut S,
+    geometry: &Geometry,
+    ops: &[Op],
+) -> Result<Report, Divergence> {
+    let mut runner = Runner::new(subject, geometry);
+    runner.compare().map_err(|why| runner.divergence(why))?;
+    for op in ops {
+        runner.step(op)?;
+    }
+    runner.give_everything_back()?;
+    Ok(runner.report)
+}
+
+struct Runner<'s, S> {
+    subject: &'s mut S,
+    spec: Spec,
+    report: Report,
+    done: History,
+    image: Vec<u64>,
+    next_image: Vec<u64>,
+    events: Vec<HookEvent>,
+    /// Whether all that is left to do is to give everything back.
+    is_over: bool,
+}
+
+impl<'s, S: Subject> Runner<'s, S> {
+    fn new(subject: &'s mut S, geometry: &Geometry) -> Self {
+        let mut image = Vec::new();
+        subject.image(&mut image);
+        Self {
+            spec: Spec::new(geometry, subject.caps().limits),
+            subject,
+            report: Report::default(),
+            done: History { geometry: geometry.clone(), ops: Vec::new() },
+            image,
+            next_image: Vec::new(),
+            events: Vec::new(),
+            is_over: false,
+        }
+    }
+
+    fn divergence(&self, why: String) -> Divergence {
+        Divergence { why, history: self.done.clone() }
+    }
+
+    fn step(&mut self, op: &Op) -> Result<(), Divergence> {
+        let Some(op) = self.spec.resolve(op) else { return Ok(()) };
+        if !self.subject.caps().allow(&op) {
+            return Ok(());
+        }
+        self.done.ops.push(op.clone());
+        self.try_step(&op).map_err(|why| self.divergence(why))
+    }
+
+    fn try_step(&mut self, op: &Op) -> Result<(), String> {
+        let outcome = self.subject.apply(op);
+        self.events.clear();
+        self.subject.hook_log(&mut self.events);
+        if !self.is_over {
+            // Giving everything back is not refused, so nothing has to be the same.
+            self.next_image.clear();
+            self.subject.image(&mut self.next_image);
+        }
+
+        self.report.steps += 1;
+        let called = |event: &&HookEvent| matches!(event, HookEvent::Called { .. });
+        self.report.hooks += self.events.iter().filter(called).count() as u64;
+        if let Outcome::Refused(_) = outcome {
+            self.report.refused += 1;
+            if self.image != self.next_image {
+                return Err(format!("{outcome:?} changed something"));
+            }
+        }
+        core::mem::swap(&mut self.image, &mut self.next_image);
+        self.spec.judge(op, &outcome, &self.events)?;
+        // What is as it was looks as it did.
+        let is_refused = matches!(outcome, Outcome::Refused(_)) && !self.image.is_empty();
+        if is_refused || (self.is_over && self.done.ops.len() % LOOKS != 0) {
+            return Ok(());
+        }
+        self.subject.check()?;
+        self.compare()
+    }
+
+    /// Compares everything that can be seen.
+    fn compare(&self) -> Result<(), String> {
+        let (subject, spec) = (&*self.subject, &self.spec);
+        let mut folios = Vec::new();
+        if subject.folios(&mut folios) {
+            differ("folios", &folios, &spec.folios())?;
+        }
+        let mut runs = Vec::new();
+        if subject.free_runs(&mut runs) {
+            differ("free runs", &runs, &spec.free_ranges())?;
+        }
+        let has_totals = self.is_over || self.done.ops.len() % TOTALS == 0;
+        if let Some(mut totals) = has_totals.then(|| subject.totals()).flatten() {
+            let expected = spec.totals();
+            let clean = expected.clean_pages..=spec.clean_pages_max();
+            if clean.contains(&totals.clean_pages) {
+                totals.clean_pages = expected.clean_pages;
+            }
+            differ("totals", &totals, &expected)?;
+        }
+        let all = spec.nr_pages() <= PAGES_MAX;
+        for (first, last, expected) in spec.stretches() {
+            let middle = Pfn::new(first.as_u64() + (last.as_u64() - first.as_u64()) / 2);
+            let nr_pages = last.as_u64() - first.as_u64();
+            if all || nr_pages < NEAR {
+                for page in first.as_u64()..=last.as_u64() {
+                    see(subject, Pfn::new(page), expected)?;
+                }
+                continue;
+            }
+            for offset in 0..NEAR / 2 {
+                see(subject, Pfn::new(first.as_u64() + offset), expected)?;
+                see(subject, Pfn::new(last.as_u64() - offset), expected)?;
+            }
+            see(subject, middle, expected)?;
+        }
+        for pfn in spec.neighbours() {
+            see(subject, pfn, spec.page(pfn))?;
+        }
+        Ok(())
+    }
+
+    /// Gives back every handle, raw count and parked folio, then looks at what is left.
+    fn give_everything_back(&mut self) -> Result<(), Divergence> {
+        self.is_over = true;
+        // Ends: each turn gives back one handle or folio, and the hook's script runs out.
+        while let Some(op) = self.spec.next_to_give_back() {
+            let before = self.done.ops.len();
+            self.step(&op)?;
+            if self.done.ops.len() == before {
+                // The subject cannot do this; so be it.
+                return Ok(());
+            }
+        }
+        let last =
+            self.spec.audit().and_then(|()| self.subject.check()).and_then(|()| self.compare());
+        last.map_err(|why| self.divergence(why))
+    }
+}
+
+/// Compares what a subject says about a page.
+fn see(subject: &impl Subject, pfn: Pfn, expected: PageView) -> Result<(), String> {
+    let seen = subject.page(pfn);
+    if seen == expected {
+        return Ok(());
+    }
+    Err(format!("{pfn:?} is {seen:?} instead of {expected:?}"))
+}
+
+fn differ<T: PartialEq + fmt::Debug>(what: &str, seen: &T, expected: &T) -> Result<(), String> {
+    if seen == expected {
+        return Ok(());
+    }
+    Err(format!("{what} are {seen:?} instead of {expected:?}"))
+}

@@ -1,0 +1,272 @@
+//! The crate itself as a subject of the specification.
+//!
+//! [`with`] makes a pgmap for a [`Geometry`] and lends it out as a [`Subject`]; [`run`] takes it
+//! through a whole [`History`]. Everything goes through the public functions, and every handle is
+//! kept in its raw form between two steps, so that the free hook can reach all of them.
+
+mod apply;
+mod count;
+mod owner;
+mod raw;
+mod refusal;
+mod table;
+mod words;
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+use core::mem::MaybeUninit;
+use core::slice::IterMut;
+
+use crate::meta::{Count, MetaLine, MetaSize, Tables};
+use crate::model::{
+    Caps, Divergence, ExtentPlan, FolioKind, FolioView, Geometry, History, HookEvent, Lent, Life,
+    Limits, Op, Outcome, PageView, PolicyBits, Report, Subject, TableBudget, Tally, Totals,
+};
+use crate::pgmap::{
+    AddExtentError, AllocPolicy, Attach, Contents, ExtentAttrs, ExtentSlot, FolioInfo, HookContext,
+    LongtermPins, OnDrop, PageInfo, Pgmap, Policy,
+};
+use crate::sync::Ordering;
+use crate::units::{Order, Pfn, PfnRange};
+
+pub use owner::{Data, Owner};
+
+/// Runs a history against this crate.
+///
+/// # Errors
+///
+/// Returns the first step at which the crate and the specification part ways.
+pub fn run(history: &History) -> Result<Report, Divergence> {
+    let History { geometry, ops } = history;
+    if geometry.policy.owner_data {
+        with::<Box<u64>, _>(geometry, |subject| crate::model::run(subject, geometry, ops))
+    } else {
+        with::<(), _>(geometry, |subject| crate::model::run(subject, geometry, ops))
+    }
+}
+
+/// Makes a pgmap for a world and lends it to `use_fn`.
+///
+/// Extents with a budget of tables get memory full of noise that has to be cleared, others zeroes.
+///
+/// # Panics
+///
+/// Panics if an extent of the geometry is refused.
+pub fn with<D: Data, R>(
+    geometry: &Geometry,
+    use_fn: impl FnOnce(&mut PgmapSubject<'_, '_, D>) -> R,
+) -> R {
+    let slots: Vec<_> = (0..geometry.slots).map(|_| ExtentSlot::new()).collect();
+    let mut lanes: Vec<_> = (0..LANES).map(|_| Lane::default()).collect();
+    let pgmap = Pgmap::new(Owner::new(), policy(geometry.policy), &slots);
+    let mut subject = PgmapSubject { pgmap: &pgmap, lanes: lanes.iter_mut() };
+    for plan in &geometry.extents {
+        let lent = match plan.tables {
+            TableBudget::Dense => Lent::Zeroed,
+            TableBudget::Budget(_) => Lent::Noise,
+        };
+        let attached = subject.attach(plan, lent);
+        assert_eq!(attached, Some(Ok(())), "an extent of a sound geometry is refused");
+    }
+    use_fn(&mut subject)
+}
+
+/// A pgmap under test.
+pub struct PgmapSubject<'p, 'm, D: Data> {
+    pgmap: &'p Pgmap<'m, Owner<D>>,
+    /// Places for metadata memory, one for each attempt to add an extent.
+    lanes: IterMut<'m, Lane<D>>,
+}
+
+/// The memory lent to one extent.
+struct Lane<D> {
+    lines: Vec<MetaLine>,
+    private: Vec<MaybeUninit<D>>,
+}
+
+impl<D> Default for Lane<D> {
+    fn default() -> Self {
+        Self { lines: Vec::new(), private: Vec::new() }
+    }
+}
+
+/// How often a history can try to add an extent; further attempts are not made.
+const LANES: usize = 24;
+/// The largest extent that gets all the memory that it needs.
+const ADDED_PAGES_MAX: u64 = 1 << 20;
+
+impl<'p, 'm, D: Data> PgmapSubject<'p, 'm, D> {
+    /// Returns the pgmap.
+    #[must_use]
+    pub const fn pgmap(&self) -> &'p Pgmap<'m, Owner<D>> {
+        self.pgmap
+    }
+
+    /// Attaches an extent with fresh memory; `None` if there is no more memory.
+    fn attach(&mut self, plan: &ExtentPlan, lent: Lent) -> Option<Result<(), AddExtentError>> {
+        let tables = tables(plan);
+        let size = MetaSize::of(plan.range, tables);
+        let needed = size.lines();
+        let nr_lines = match lent {
+            _ if plan.range.nr_pages() > ADDED_PAGES_MAX => 0,
+            Lent::Short => needed.saturating_sub(1),
+            Lent::Zeroed | Lent::Noise => needed,
+        };
+        let Lane { lines, private } = self.lanes.next()?;
+        lines.resize_with(nr_lines, MetaLine::default);
+        if size_of::<D>() != 0 && nr_lines == needed {
+            private.resize_with(size.private_slots(), MaybeUninit::uninit);
+        }
+        let attach = match lent {
+            Lent::Zeroed | Lent::Short => Attach::Zeroed,
+            Lent::Noise => {
+                fill_with_noise(lines);
+                Attach::Clear
+            }
+        };
+        let contents = if plan.clean { Contents::Zeroed } else { Contents::Unknown };
+        let place = u8::try_from(self.pgmap.extents().count()).unwrap_or(u8::MAX);
+        let (node, tier) = (place.into(), place.into());
+        let attrs = ExtentAttrs { node, tier, tag: [place; 16], contents };
+        let (pgmap, range) = (self.pgmap, plan.range);
+        Some(pgmap.add_extent_with_private(range, attrs, tables, lines, attach, private))
+    }
+}
+
+impl<D: Data> fmt::Debug for PgmapSubject<'_, '_, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pgmap.fmt(f)
+    }
+}
+
+impl<D: Data> Subject for PgmapSubject<'_, '_, D> {
+    fn caps(&self) -> Caps {
+        let limits = Limits {
+            refs: Count::Refs.max(),
+            pins: Count::Pins.max(),
+            maps: Count::Mappings.max(),
+        };
+        // A holder who wants many references at once takes them by page.
+        Caps::all(limits).without("get-many")
+    }
+
+    fn apply(&mut self, op: &Op) -> Outcome {
+        self.perform(op)
+    }
+
+    fn hook_log(&mut self, log: &mut Vec<HookEvent>) {
+        self.pgmap.ops().drain_log(log);
+    }
+
+    fn page(&self, pfn: Pfn) -> PageView {
+        match self.pgmap.query(pfn) {
+            PageInfo::Outside => PageView::Outside,
+            PageInfo::Free => PageView::Free,
+            PageInfo::Folio(info) => PageView::Folio(view(info)),
+        }
+    }
+
+    fn folios(&self, list: &mut Vec<FolioView>) -> bool {
+        self.pgmap.for_each_folio(|info| list.push(view(info)));
+        list.sort_unstable_by_key(|folio| folio.head);
+        true
+    }
+
+    fn free_runs(&self, list: &mut Vec<PfnRange>) -> bool {
+        list.extend(self.pgmap.free_runs());
+        list.sort_unstable_by_key(|run| run.start());
+        true
+    }
+
+    fn totals(&self) -> Option<Totals> {
+        let stats = self.pgmap.stats();
+        Some(Totals {
+            life: match self.pgmap.state() {
+                crate::pgmap::Life::Live => Life::Live,
+                crate::pgmap::Life::Dying => Life::Dying,
+                crate::pgmap::Life::Drained => Life::Drained,
+            },
+            nr_pages: stats.nr_pages,
+            free_pages: stats.free_pages,
+            clean_pages: stats.clean_pages,
+            unique: tally(stats.unique),
+            kept: tally(stats.kept),
+            live: tally(stats.live),
+            retired: tally(stats.retired),
+            condemned: tally(stats.condemned),
+            free_by_order: stats.free_by_order,
+            largest_free_run: stats.largest_free_run,
+        })
+    }
+
+    fn image(&self, words: &mut Vec<u64>) {
+        words.extend(self.pgmap.image());
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.pgmap.check().map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+fn view(info: FolioInfo) -> FolioView {
+    FolioView {
+        head: info.head,
+        order: info.order,
+        kind: match info.kind {
+            crate::pgmap::FolioKind::Unique => FolioKind::Unique,
+            crate::pgmap::FolioKind::Kept => FolioKind::Kept,
+            crate::pgmap::FolioKind::Live => FolioKind::Live,
+            crate::pgmap::FolioKind::Retired => FolioKind::Retired,
+            crate::pgmap::FolioKind::Condemned => FolioKind::Condemned,
+        },
+        refs: info.refs,
+        pins: info.pins,
+        maps: info.mappings,
+        closed: info.is_closed,
+    }
+}
+
+fn tally(tally: crate::pgmap::Tally) -> Tally {
+    Tally { folios: tally.nr_folios, pages: tally.nr_pages }
+}
+
+fn policy(bits: PolicyBits) -> Policy {
+    let PolicyBits { max_order, keep_on_drop, claim_only, deferred, refuse_long, owner_data: _ } =
+        bits;
+    Policy {
+        max_order,
+        on_drop: if keep_on_drop { OnDrop::Keep } else { OnDrop::Release },
+        alloc: if claim_only { AllocPolicy::ClaimOnly } else { AllocPolicy::Any },
+        hook_context: if deferred { HookContext::Deferred } else { HookContext::Inline },
+        longterm_pins: if refuse_long { LongtermPins::Refuse } else { LongtermPins::Allow },
+        ..Policy::generic()
+    }
+}
+
+/// The tables of a plan, those of the blocks that its ends cut through included.
+fn tables(plan: &ExtentPlan) -> Tables {
+    match plan.tables {
+        TableBudget::Dense => Tables::Dense,
+        TableBudget::Budget(tables) => {
+            let is_cut = |pfn: Pfn| {
+                let block = PfnRange::folio(pfn.head(Order::BLOCK), Order::BLOCK);
+                !block.is_some_and(|block| plan.range.contains_range(block))
+            };
+            let (first, last) = (plan.range.start(), plan.range.last());
+            let is_one = first.head(Order::BLOCK) == last.head(Order::BLOCK);
+            let cut = u32::from(is_cut(first)).saturating_add(u32::from(is_cut(last) && !is_one));
+            Tables::Budget(cut.saturating_add(tables.into()))
+        }
+    }
+}
+
+fn fill_with_noise(lines: &mut [MetaLine]) {
+    let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
+    for word in lines.iter().flat_map(MetaLine::words) {
+        noise = noise.rotate_left(5).wrapping_mul(0x2545_f491_4f6c_dd1d);
+        // ORDERING: Relaxed. Nobody else has the memory yet.
+        word.store(noise, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,79 @@
+//! From raw forms back to handles. The table has each raw form once, which is the promise kept.
+#![expect(unsafe_code, reason = "the raw forms are part of what is tested")]
+
+use super::{Data, Owner};
+use crate::folio::{
+    Busy, CountError, Folio, FolioMap, FolioPin, FolioSet, Put, RawFolio, RawMap, RawPin,
+};
+use crate::model::Kind;
+use crate::pgmap::{FolioDesc, PgmapCore, RawUnique, UniqueFolio};
+use crate::units::Pfn;
+
+pub(super) fn unique<D: Data>(
+    core: &PgmapCore<Owner<D>>,
+    raw: RawUnique,
+) -> Option<UniqueFolio<'_, Owner<D>>> {
+    // SAFETY: It left the table just now, came from a handle of this pgmap, and is not kept.
+    unsafe { core.unique_from_raw(raw) }
+}
+
+pub(super) fn folio<D: Data>(
+    core: &PgmapCore<Owner<D>>,
+    raw: RawFolio,
+) -> Option<Folio<'_, Owner<D>>> {
+    // SAFETY: As for `unique`; or the specification's ledger says that this raw reference exists.
+    unsafe { core.folio_from_raw(raw) }
+}
+
+pub(super) fn pin<D: Data>(
+    core: &PgmapCore<Owner<D>>,
+    raw: RawPin,
+) -> Option<FolioPin<'_, Owner<D>>> {
+    // SAFETY: As for `unique`.
+    unsafe { core.pin_from_raw(raw) }
+}
+
+pub(super) fn map<D: Data>(
+    core: &PgmapCore<Owner<D>>,
+    raw: RawMap,
+) -> Option<FolioMap<'_, Owner<D>>> {
+    // SAFETY: As for `unique`.
+    unsafe { core.map_from_raw(raw) }
+}
+
+pub(super) fn set<'a, 's, D: Data>(
+    core: &'a PgmapCore<Owner<D>>,
+    descs: &'s mut [FolioDesc],
+) -> FolioSet<'a, 's, Owner<D>> {
+    // SAFETY: The descriptors were a set of this pgmap just now.
+    unsafe { core.folio_set_from_raw(descs) }
+}
+
+/// Drops raw counts.
+pub(super) fn put<D: Data>(
+    core: &PgmapCore<Owner<D>>,
+    kind: Kind,
+    pfn: Pfn,
+    nr: u32,
+) -> Result<Put, CountError> {
+    match kind {
+        // SAFETY: A resolved step drops what the ledger of raw counts has, or more than exist.
+        Kind::Refs => unsafe { core.put_raw(pfn, nr) },
+        // SAFETY: As above.
+        Kind::Pins => unsafe { core.unpin_raw(pfn, nr) },
+        // SAFETY: As above.
+        Kind::Maps => unsafe { core.unmap_raw(pfn, nr) },
+    }
+}
+
+/// Freezes a folio, consuming a reference and so many raw ones.
+pub(super) fn freeze<D: Data>(
+    folio: Folio<'_, Owner<D>>,
+    raw_refs: u32,
+) -> Result<UniqueFolio<'_, Owner<D>>, Busy<'_, Owner<D>>> {
+    if raw_refs == 0 {
+        return folio.try_freeze();
+    }
+    // SAFETY: A resolved step expects exactly the raw references of the ledger, or fails.
+    unsafe { folio.try_freeze_raw(raw_refs) }
+}

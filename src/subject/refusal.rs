@@ -1,0 +1,144 @@
+//! The errors of this crate in the words of the specification.
+
+use crate::folio::{CountError, PinError};
+use crate::meta::Count;
+use crate::model::{Kind, Refusal};
+use crate::pgmap::{
+    AddExtentError, AllocError, ClaimError, FolioInfo, GetError, MergeReason, ReviveError,
+    SplitReason, StillBusy,
+};
+
+/// An error that has a counterpart in the specification.
+pub(super) trait Refuses {
+    fn refusal(&self) -> Refusal;
+}
+
+fn kind(count: Count) -> Kind {
+    match count {
+        Count::Refs => Kind::Refs,
+        Count::Pins => Kind::Pins,
+        Count::Mappings => Kind::Maps,
+    }
+}
+
+impl Refuses for AllocError {
+    fn refusal(&self) -> Refusal {
+        match *self {
+            Self::Exhausted { kept_pages, condemned_pages, .. } => {
+                Refusal::Exhausted { kept_pages, condemned_pages }
+            }
+            Self::NoTables { .. } => Refusal::NoTables,
+            Self::OrderTooLarge { .. } => Refusal::OrderTooLarge,
+            Self::ClaimOnly => Refusal::ClaimOnly,
+            Self::Dying => Refusal::Dying,
+            Self::TooManyPieces { needed, .. } => Refusal::TooManyPieces { needed: needed as u64 },
+            Self::NotMultiple { .. } => Refusal::NotMultiple,
+            Self::Inverted { .. } => Refusal::Orders,
+            // Nobody else is there to contend with.
+            Self::Contended { .. } => Refusal::Other,
+        }
+    }
+}
+
+impl Refuses for ClaimError {
+    fn refusal(&self) -> Refusal {
+        match *self {
+            Self::Outside { .. } => Refusal::Outside,
+            Self::Misaligned { .. } => Refusal::Misaligned,
+            Self::Busy { pfn } => Refusal::Busy { pfn },
+            Self::NoTables { .. } => Refusal::NoTables,
+            Self::OrderTooLarge { .. } => Refusal::OrderTooLarge,
+            Self::Dying => Refusal::Dying,
+            Self::TooManyPieces { needed, .. } => Refusal::TooManyPieces { needed: needed as u64 },
+            Self::Contended { .. } => Refusal::Other,
+        }
+    }
+}
+
+impl Refuses for GetError {
+    fn refusal(&self) -> Refusal {
+        match *self {
+            Self::Outside { .. } => Refusal::Outside,
+            Self::NotLive { .. } => Refusal::NotLive,
+            Self::Closed { .. } => Refusal::Closed,
+            Self::Limit { have, .. } => Refusal::Limit { kind: Kind::Refs, value: have },
+            Self::Dying => Refusal::Dying,
+        }
+    }
+}
+
+impl Refuses for CountError {
+    fn refusal(&self) -> Refusal {
+        match *self {
+            Self::Limit { count, have, .. } => Refusal::Limit { kind: kind(count), value: have },
+            Self::Underflow { count, have, .. } => Refusal::Underflow { kind: kind(count), have },
+            Self::NotLive { .. } => Refusal::NotLive,
+            Self::Closed { .. } => Refusal::Closed,
+            Self::Outside { .. } => Refusal::Outside,
+            Self::Dying => Refusal::Dying,
+        }
+    }
+}
+
+impl Refuses for PinError {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::LongtermRefused { .. } => Refusal::LongTerm,
+            Self::Count(error) => error.refusal(),
+        }
+    }
+}
+
+impl Refuses for ReviveError {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::Outside { .. } => Refusal::Outside,
+            Self::Free { .. } | Self::WrongState { .. } => Refusal::NotThere,
+            Self::Dying => Refusal::Dying,
+        }
+    }
+}
+
+impl Refuses for SplitReason {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::OrderTooLarge { .. } => Refusal::OrderTooLarge,
+            Self::NotPart { .. } => Refusal::NotInside,
+            Self::NoTables { .. } => Refusal::NoTables,
+        }
+    }
+}
+
+impl Refuses for MergeReason {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::NotBuddies { .. } | Self::Apart { .. } => Refusal::NotBuddies,
+            Self::OrderTooLarge { .. } => Refusal::OrderTooLarge,
+        }
+    }
+}
+
+impl Refuses for AddExtentError {
+    fn refusal(&self) -> Refusal {
+        match *self {
+            Self::Overlap { existing, .. } => Refusal::Overlap { start: existing.start() },
+            Self::TooLarge { .. } => Refusal::TooLarge,
+            Self::MetaShort { .. } => Refusal::ShortMeta,
+            Self::NoSlot { .. } => Refusal::NoSlot,
+            Self::Dying => Refusal::Dying,
+            // The budget always covers the cut blocks, and there is no owner data.
+            Self::TablesShort { .. } | Self::PrivateShort { .. } => Refusal::Other,
+        }
+    }
+}
+
+impl Refuses for StillBusy {
+    fn refusal(&self) -> Refusal {
+        Refusal::StillBusy { pfn: self.pfn }
+    }
+}
+
+/// The counts that are in the way of a freeze.
+pub(super) fn held(info: &FolioInfo) -> Refusal {
+    Refusal::Held { refs: info.refs, pins: info.pins, maps: info.mappings }
+}
