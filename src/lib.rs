@@ -1,0 +1,151 @@
+//! Device memory (CXL, PMEM, VRAM, PCI BARs) as folios: naturally aligned units of 2^order pages
+//! with exact counts, one life cycle, and an owner that gets each of them back.
+//!
+//! No heap, no operating system, no global state: metadata lives in memory that the caller lends,
+//! and [`MetaSize`] says how much at compile time. Everything that touches a page is lock-free.
+//!
+//! # In layers
+//!
+//! | what | where to start | it knows |
+//! |---|---|---|
+//! | units | [`Pfn`], [`Order`], [`PfnRange`] | arithmetic over 2^64 pages that never overflows |
+//! | metadata | [`MetaLine`], [`StaticMeta`], [`MetaSize`], [`Tables`] | how much memory to lend |
+//! | requests | [`Request`], [`SetRequest`] | which pages an allocation may take |
+//! | owners | [`Pgmap`], [`PgmapOps`], [`Policy`], [`Directory`] | extents, hooks, the end of a device |
+//! | exclusive handles | [`UniqueFolio`], [`UniqueSet`], [`Pieces`] | splitting, merging, giving back |
+//! | counted handles | [`Folio`], [`FolioPin`], [`FolioMap`], [`FolioSet`] | references, pins, mappings |
+//! | the specification | `model`, `subject` (feature `model`) | what all of that means, page by page |
+//!
+//! # The life of a folio
+//!
+//! ```text
+//! free space --alloc, claim--> UniqueFolio --publish--> Folio --clone, pin, map ... drop-->
+//!    last count gone --> PgmapOps::folio_free(UniqueFolio)
+//!                          --> release | keep | publish | retire | into_raw
+//! Folio --try_freeze--> UniqueFolio --split, merge, trim--> UniqueFolio --publish--> Folio
+//! ```
+//!
+//! A count of zero means free, for every kind of memory. The last one to let go of a folio, be it
+//! a reference, a pin or a mapping, runs the owner's hook, exactly once, and the hook says what
+//! becomes of the pages.
+//!
+//! # Example
+//!
+//! ```
+//! use devfolio::{
+//!     Attach, ExtentAttrs, ExtentSlot, MetaSize, Order, Pfn, PfnRange, Pgmap, PgmapOps,
+//!     Policy, StaticMeta, Tables,
+//! };
+//!
+//! struct Nvdimm;
+//! impl PgmapOps for Nvdimm {
+//!     type Private = ();
+//! }
+//!
+//! const RANGE: PfnRange = match PfnRange::new(Pfn::new(0x10_0000), 0x4_0000) {
+//!     Ok(range) => range,
+//!     Err(_) => panic!(),
+//! };
+//! static META: StaticMeta<{ MetaSize::of(RANGE, Tables::Dense).lines() }> = StaticMeta::new();
+//! static SLOTS: [ExtentSlot; 1] = [const { ExtentSlot::new() }; 1];
+//! static PMEM: Pgmap<'static, Nvdimm> = Pgmap::new(Nvdimm, Policy::generic(), &SLOTS);
+//!
+//! # fn main() -> Result<(), Box<dyn core::error::Error>> {
+//! let meta = META.take().ok_or("somebody has it already")?;
+//! PMEM.add_extent(RANGE, ExtentAttrs::NEW, Tables::Dense, meta, Attach::Zeroed)?;
+//!
+//! let folio = PMEM.alloc(Order::REGION)?.publish();
+//! let clone = folio.try_clone()?;
+//! drop(folio);
+//! assert!(PMEM.alloc(Order::ZERO).is_err(), "the whole extent is one folio");
+//! drop(clone);
+//! assert!(PMEM.alloc(Order::ZERO).is_ok(), "the last reference is gone");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! `model`: the executable specification, which needs `alloc`. `arbitrary`: its operations for
+//! fuzzers. `std`: what needs types of `std`. None is on by default, and none changes what the
+//! crate does. The minimum supported Rust version is 1.85; raising it is a minor release.
+//!
+//! How the crate is built inside is in [`_documentation::architecture`].
+
+#![no_std]
+#![deny(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used,
+        reason = "a test may panic; the same code is linted again without its tests"
+    )
+)]
+
+#[cfg(any(test, feature = "model"))]
+extern crate alloc;
+#[cfg(any(test, feature = "std"))]
+extern crate std;
+
+/// True if this fault is seeded; false at compile time in every ordinary build.
+#[cfg(not(seeded_bugs))]
+macro_rules! seeded {
+    ($bug:ident) => {
+        false
+    };
+}
+#[cfg(seeded_bugs)]
+macro_rules! seeded {
+    ($bug:ident) => {
+        $crate::seeded::is($crate::seeded::Bug::$bug)
+    };
+}
+
+/// Longer texts.
+#[cfg(doc)]
+pub mod _documentation {
+    #[doc = include_str!("README.md")]
+    pub mod architecture {}
+}
+
+#[cfg(doctest)]
+mod compile_fail;
+mod folio;
+mod meta;
+#[cfg(feature = "model")]
+pub mod model;
+mod pgmap;
+#[cfg(seeded_bugs)]
+pub mod seeded;
+#[cfg(feature = "model")]
+pub mod subject;
+mod sync;
+mod units;
+mod zone;
+
+pub use folio::{
+    Busy, BusyAll, CountError, Folio, FolioMap, FolioPin, FolioSet, PinError, PinKind, Put,
+    RawFolio, RawMap, RawPin,
+};
+pub use meta::{Count, MetaLine, MetaSize, StaticMeta, Tables};
+pub use pgmap::{
+    AddExtentError, AllocError, AllocPolicy, AnyFolio, Attach, CheckReport, ClaimError, Contents,
+    DirSlot, Directory, ExtentAttrs, ExtentSlot, FolioDesc, FolioInfo, FolioKind, FreeRangeError,
+    GetError, HookContext, HookCx, Life, LongtermPins, Lookup, Map, MemoryType, MergeError,
+    MergeReason, Migration, NewExtent, OnDrop, P2p, PageInfo, Pgmap, PgmapCore, PgmapOps, Pieces,
+    Policy, RawUnique, Reaped, RegisterError, ReviveError, SplitError, SplitReason, Stats,
+    StillBusy, Tally, UniqueFolio, UniqueSet,
+};
+pub use sync::{Park, SpinPark};
+pub use units::{Order, Pfn, PfnRange, RangeError, Tiles};
+pub use zone::{CheckError, Content, Direction, Request, SetRequest};
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
