@@ -1,0 +1,360 @@
+//! Shims of what an owner and a directory do.
+
+use core::mem::MaybeUninit;
+
+use devfolio::*;
+
+use super::{Core, Descs, Mapping, Owner, Pin, Plain, Shared, SharedDescs, Unique, UniqueDescs};
+
+super::shims! {
+    /// Shim of `Pgmap::new`.
+    fn shim_pgmap_new(
+        ops: Owner,
+        policy: Policy,
+        slots: &'static [ExtentSlot],
+    ) -> Pgmap<'static, Owner> {
+        Pgmap::new(ops, policy, slots)
+    }
+
+    /// Shim of `Pgmap::add_extent`.
+    fn shim_pgmap_add_extent(
+        pgmap: &Pgmap<'static, Plain>,
+        range: PfnRange,
+        attrs: ExtentAttrs,
+        tables: Tables,
+        meta: &'static mut [MetaLine],
+        attach: Attach,
+    ) -> Result<(), AddExtentError> {
+        pgmap.add_extent(range, attrs, tables, meta, attach)
+    }
+
+    /// Shim of `Pgmap::add_extent_with_private`.
+    fn shim_pgmap_add_extent_with_private(
+        pgmap: &Pgmap<'static, Owner>,
+        range: PfnRange,
+        attrs: ExtentAttrs,
+        tables: Tables,
+        meta: &'static mut [MetaLine],
+        attach: Attach,
+        private: &'static mut [MaybeUninit<u64>],
+    ) -> Result<(), AddExtentError> {
+        pgmap.add_extent_with_private(range, attrs, tables, meta, attach, private)
+    }
+
+    /// Shim of `PgmapCore::ops`.
+    fn shim_pgmap_core_ops(pgmap: Core) -> &'static Owner {
+        pgmap.ops()
+    }
+
+    /// Shim of `PgmapCore::policy`.
+    fn shim_pgmap_core_policy(pgmap: Core) -> Policy {
+        pgmap.policy()
+    }
+
+    /// Shim of `PgmapCore::extents`.
+    fn shim_pgmap_core_extents(pgmap: Core) -> Option<(PfnRange, ExtentAttrs)> {
+        pgmap.extents().last()
+    }
+
+    /// Shim of `PgmapCore::alloc`.
+    fn shim_pgmap_core_alloc(pgmap: Core, order: Order) -> Result<Unique, AllocError> {
+        pgmap.alloc(order)
+    }
+
+    /// Shim of `PgmapCore::alloc_with`.
+    fn shim_pgmap_core_alloc_with(pgmap: Core, request: Request) -> Result<Unique, AllocError> {
+        pgmap.alloc_with(request)
+    }
+
+    /// Shim of `PgmapCore::alloc_set`.
+    fn shim_pgmap_core_alloc_set(
+        pgmap: Core,
+        request: SetRequest,
+        descs: Descs,
+    ) -> Result<UniqueDescs, AllocError> {
+        pgmap.alloc_set(request, descs)
+    }
+
+    /// Shim of `PgmapCore::alloc_bulk`.
+    fn shim_pgmap_core_alloc_bulk(
+        pgmap: Core,
+        request: Request,
+        nr_folios: usize,
+        descs: Descs,
+    ) -> Result<UniqueDescs, AllocError> {
+        pgmap.alloc_bulk(request, nr_folios, descs)
+    }
+
+    /// Shim of `PgmapCore::alloc_run`.
+    fn shim_pgmap_core_alloc_run(
+        pgmap: Core,
+        nr_pages: u64,
+        request: Request,
+        descs: Descs,
+    ) -> Result<UniqueDescs, AllocError> {
+        pgmap.alloc_run(nr_pages, request, descs)
+    }
+
+    /// Shim of `PgmapCore::claim`.
+    fn shim_pgmap_core_claim(pgmap: Core, head: Pfn, order: Order) -> Result<Unique, ClaimError> {
+        pgmap.claim(head, order)
+    }
+
+    /// Shim of `PgmapCore::claim_range`.
+    fn shim_pgmap_core_claim_range(
+        pgmap: Core,
+        range: PfnRange,
+        descs: Descs,
+    ) -> Result<UniqueDescs, ClaimError> {
+        pgmap.claim_range(range, descs)
+    }
+
+    /// Shim of `PgmapCore::claim_kept`.
+    fn shim_pgmap_core_claim_kept(pgmap: Core, head: Pfn) -> Result<Unique, ReviveError> {
+        pgmap.claim_kept(head)
+    }
+
+    /// Shim of `PgmapCore::claim_retired`.
+    fn shim_pgmap_core_claim_retired(pgmap: Core, head: Pfn) -> Result<Unique, ReviveError> {
+        pgmap.claim_retired(head)
+    }
+
+    /// Shim of `PgmapCore::revive`.
+    fn shim_pgmap_core_revive(pgmap: Core, head: Pfn) -> Result<Shared, ReviveError> {
+        pgmap.revive(head)
+    }
+
+    /// Shim of `PgmapCore::try_get`.
+    fn shim_pgmap_core_try_get(pgmap: Core, pfn: Pfn) -> Result<Shared, GetError> {
+        pgmap.try_get(pfn)
+    }
+
+    /// Shim of `PgmapCore::query`.
+    fn shim_pgmap_core_query(pgmap: Core, pfn: Pfn) -> PageInfo {
+        pgmap.query(pfn)
+    }
+
+    /// Shim of `PgmapCore::kill`.
+    fn shim_pgmap_core_kill(pgmap: Core) -> Life {
+        pgmap.kill()
+    }
+
+    /// Shim of `PgmapCore::state`.
+    fn shim_pgmap_core_state(pgmap: Core) -> Life {
+        pgmap.state()
+    }
+
+    /// Shim of `PgmapCore::try_drain`.
+    fn shim_pgmap_core_try_drain(pgmap: Core) -> Result<(), StillBusy> {
+        pgmap.try_drain()
+    }
+
+    /// Shim of `PgmapCore::reap`.
+    fn shim_pgmap_core_reap(pgmap: Core, budget: usize) -> Reaped {
+        pgmap.reap(budget)
+    }
+
+    /// Shim of `PgmapCore::stats`.
+    fn shim_pgmap_core_stats(pgmap: Core) -> Stats {
+        pgmap.stats()
+    }
+
+    /// Shim of `PgmapCore::extent_stats`.
+    fn shim_pgmap_core_extent_stats(pgmap: Core, pfn: Pfn) -> Option<Stats> {
+        pgmap.extent_stats(pfn)
+    }
+
+    /// Shim of `PgmapCore::check`.
+    fn shim_pgmap_core_check(pgmap: Core) -> Result<CheckReport, CheckError> {
+        pgmap.check()
+    }
+
+    /// Shim of `PgmapCore::draw`.
+    fn shim_pgmap_core_draw(pgmap: Core, columns: u32, rows: u32) -> Map<'static, Owner> {
+        pgmap.draw(columns, rows)
+    }
+
+    /// Shim of `PgmapCore::free_runs`.
+    fn shim_pgmap_core_free_runs(pgmap: Core) -> Option<PfnRange> {
+        pgmap.free_runs().last()
+    }
+
+    /// Shim of `PgmapCore::for_each_folio`.
+    fn shim_pgmap_core_for_each_folio(pgmap: Core, each_fn: fn(FolioInfo)) {
+        pgmap.for_each_folio(each_fn)
+    }
+
+    /// Shim of `PgmapCore::get_raw`.
+    fn shim_pgmap_core_get_raw(pgmap: Core, pfn: Pfn, nr: u32) -> Result<(), CountError> {
+        pgmap.get_raw(pfn, nr)
+    }
+
+    /// Shim of `PgmapCore::map_raw`.
+    fn shim_pgmap_core_map_raw(pgmap: Core, pfn: Pfn, nr: u32) -> Result<(), CountError> {
+        pgmap.map_raw(pfn, nr)
+    }
+
+    /// Shim of `PgmapCore::pin_raw`.
+    fn shim_pgmap_core_pin_raw(
+        pgmap: Core,
+        pfn: Pfn,
+        nr: u32,
+        kind: PinKind,
+    ) -> Result<(), PinError> {
+        pgmap.pin_raw(pfn, nr, kind)
+    }
+
+    /// Shim of `PgmapCore::put_raw`.
+    fn shim_pgmap_core_put_raw(pgmap: Core, pfn: Pfn, nr: u32) -> Result<Put, CountError> {
+        // SAFETY: The caller promises what the operation asks for.
+        unsafe { pgmap.put_raw(pfn, nr) }
+    }
+
+    /// Shim of `PgmapCore::unmap_raw`.
+    fn shim_pgmap_core_unmap_raw(pgmap: Core, pfn: Pfn, nr: u32) -> Result<Put, CountError> {
+        // SAFETY: The caller promises what the operation asks for.
+        unsafe { pgmap.unmap_raw(pfn, nr) }
+    }
+
+    /// Shim of `PgmapCore::unpin_raw`.
+    fn shim_pgmap_core_unpin_raw(pgmap: Core, pfn: Pfn, nr: u32) -> Result<Put, CountError> {
+        // SAFETY: The caller promises what the operation asks for.
+        unsafe { pgmap.unpin_raw(pfn, nr) }
+    }
+
+    /// Shim of `PgmapCore::unique_from_raw`.
+    fn shim_pgmap_core_unique_from_raw(pgmap: Core, raw: RawUnique) -> Option<Unique> {
+        // SAFETY: The caller promises what the operation asks for.
+        unsafe { pgmap.unique_from_raw(raw) }
+    }
+
+    /// Shim of `PgmapCore::unique_set_from_raw`.
+    fn shim_pgmap_core_unique_set_from_raw(pgmap: Core, descs: Descs) -> UniqueDescs {
+        // SAFETY: The caller promises what the operation asks for.
+        unsafe { pgmap.unique_set_from_raw(descs) }
+    }
+
+    /// Shim of `PgmapCore::folio_from_raw`.
+    fn shim_pgmap_core_folio_from_raw(pgmap: Core, raw: RawFolio) -> Option<Shared> {
+        // SAFETY: The caller promises what the operation asks for.
+        unsafe { pgmap.folio_from_raw(raw) }
+    }
+
+    /// Shim of `PgmapCore::folio_set_from_raw`.
+    fn shim_pgmap_core_folio_set_from_raw(pgmap: Core, descs: Descs) -> SharedDescs {
+        // SAFETY: The caller promises what the operation asks for.
+        unsafe { pgmap.folio_set_from_raw(descs) }
+    }
+
+    /// Shim of `PgmapCore::pin_from_raw`.
+    fn shim_pgmap_core_pin_from_raw(pgmap: Core, raw: RawPin) -> Option<Pin> {
+        // SAFETY: The caller promises what the operation asks for.
+        unsafe { pgmap.pin_from_raw(raw) }
+    }
+
+    /// Shim of `PgmapCore::map_from_raw`.
+    fn shim_pgmap_core_map_from_raw(pgmap: Core, raw: RawMap) -> Option<Mapping> {
+        // SAFETY: The caller promises what the operation asks for.
+        unsafe { pgmap.map_from_raw(raw) }
+    }
+
+    /// Shim of `FolioInfo::ref_count`.
+    fn shim_folio_info_ref_count(info: &FolioInfo) -> u32 {
+        info.ref_count()
+    }
+
+    /// Shim of `HookCx::pgmap`.
+    fn shim_hook_cx_pgmap(cx: &HookCx<'static, Owner>) -> Core {
+        cx.pgmap()
+    }
+
+    /// Shim of `HookCx::drop_later`.
+    fn shim_hook_cx_drop_later(cx: &mut HookCx<'static, Owner>, folio: Shared) {
+        cx.drop_later(folio)
+    }
+
+    /// Shim of `Directory::register`.
+    fn shim_directory_register(
+        directory: &Directory<'static>,
+        pgmap: &'static Pgmap<'static, Owner>,
+    ) -> Result<(), RegisterError> {
+        directory.register(pgmap)
+    }
+
+    /// Shim of `Directory::add_extent`.
+    fn shim_directory_add_extent(
+        directory: &Directory<'static>,
+        pgmap: &Pgmap<'static, Plain>,
+        range: PfnRange,
+        attrs: ExtentAttrs,
+        tables: Tables,
+        meta: &'static mut [MetaLine],
+        attach: Attach,
+    ) -> Result<(), AddExtentError> {
+        directory.add_extent(pgmap, range, attrs, tables, meta, attach)
+    }
+
+    /// Shim of `Directory::add_extent_with_private`.
+    fn shim_directory_add_extent_with_private(
+        directory: &Directory<'static>,
+        pgmap: &Pgmap<'static, Owner>,
+        extent: NewExtent,
+        meta: &'static mut [MetaLine],
+        private: &'static mut [MaybeUninit<u64>],
+    ) -> Result<(), AddExtentError> {
+        directory.add_extent_with_private(pgmap, extent, meta, private)
+    }
+
+    /// Shim of `Directory::query`.
+    fn shim_directory_query(directory: &Directory<'static>, pfn: Pfn) -> Option<PageInfo> {
+        directory.query(pfn)
+    }
+
+    /// Shim of `Directory::try_get`.
+    fn shim_directory_try_get(directory: &Directory<'static>, pfn: Pfn) -> Lookup<'static> {
+        directory.try_get(pfn)
+    }
+
+    /// Shim of `Directory::request_free_range`.
+    fn shim_directory_request_free_range(
+        directory: &Directory<'static>,
+        nr_pages: u64,
+        align: Order,
+        within: PfnRange,
+    ) -> Result<PfnRange, FreeRangeError> {
+        directory.request_free_range(nr_pages, align, within)
+    }
+
+    /// Shim of `AnyFolio::head`.
+    fn shim_any_folio_head(folio: &AnyFolio<'static>) -> Pfn {
+        folio.head()
+    }
+
+    /// Shim of `AnyFolio::order`.
+    fn shim_any_folio_order(folio: &AnyFolio<'static>) -> Order {
+        folio.order()
+    }
+
+    /// Shim of `AnyFolio::info`.
+    fn shim_any_folio_info(folio: &AnyFolio<'static>) -> FolioInfo {
+        folio.info()
+    }
+
+    /// Shim of `AnyFolio::policy`.
+    fn shim_any_folio_policy(folio: &AnyFolio<'static>) -> Policy {
+        folio.policy()
+    }
+
+    /// Shim of `AnyFolio::try_clone`.
+    fn shim_any_folio_try_clone(folio: &AnyFolio<'static>) -> Result<AnyFolio<'static>, GetError> {
+        folio.try_clone()
+    }
+
+    /// Shim of `AnyFolio::downcast`.
+    fn shim_any_folio_downcast(
+        folio: AnyFolio<'static>,
+        pgmap: Core,
+    ) -> Result<Shared, AnyFolio<'static>> {
+        folio.downcast(pgmap)
+    }
+}
