@@ -1,0 +1,58 @@
+//! What fuzzing has found worth keeping, and what it has found wrong, once more.
+//!
+//! `fuzz/corpus` holds bytes that together reach all that any input has reached so far;
+//! `tests/histories` holds, in readable form, each history that once went wrong.
+
+#![cfg(not(miri))]
+#![allow(clippy::panic, clippy::unwrap_used, missing_docs, reason = "a test may panic")]
+
+use std::fs;
+use std::path::Path;
+
+use arbitrary::{Arbitrary, Unstructured};
+use devfolio::model::History;
+use devfolio::subject;
+
+/// Returns the names and contents of all files of a folder, in the order of their names.
+fn files(folder: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
+    let mut files: Vec<_> = entries
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.display().to_string(), fs::read(&path).unwrap()))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "nothing in {folder:?}");
+    files
+}
+
+fn replay(folder: &str, decode_fn: impl Fn(&[u8]) -> History) {
+    for (name, bytes) in files(folder) {
+        let history = decode_fn(&bytes);
+        if let Err(divergence) = subject::run(&history) {
+            panic!("{name}: {divergence}");
+        }
+    }
+}
+
+#[test]
+fn corpus_of_ops_is_replayed() {
+    let decode = |bytes: &[u8]| History::arbitrary_take_rest(Unstructured::new(bytes)).unwrap();
+    replay("fuzz/corpus/ops", decode);
+    replay("fuzz/corpus/narrow", decode);
+}
+
+#[test]
+fn corpus_of_fracture_is_replayed() {
+    replay("fuzz/corpus/fracture", |bytes| {
+        History::arbitrary_fracture(&mut Unstructured::new(bytes)).unwrap()
+    });
+}
+
+#[test]
+fn what_went_wrong_once_goes_well() {
+    replay("tests/histories", |bytes| {
+        let text = core::str::from_utf8(bytes).unwrap();
+        text.parse().unwrap_or_else(|error| panic!("{error}\n{text}"))
+    });
+}

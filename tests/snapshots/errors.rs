@@ -1,0 +1,269 @@
+//! Every variant of every error, with values that tell its fields apart.
+
+use devfolio::{
+    AddExtentError, AllocError, CheckError, ClaimError, Count, CountError, FolioInfo, FolioKind,
+    FreeRangeError, GetError, MergeReason, Order, Pfn, PinError, RangeError, RegisterError,
+    ReviveError, SplitReason, StillBusy,
+};
+
+use super::error;
+use super::world::{order, range};
+
+const PFN: Pfn = Pfn::new(0x42);
+
+fn info(kind: FolioKind) -> FolioInfo {
+    let (head, order) = (Pfn::new(0x40), order(3));
+    FolioInfo { head, order, kind, refs: 1, pins: 2, mappings: 3, is_closed: false }
+}
+
+#[test]
+fn ranges() {
+    error! {
+        RangeError::Empty { start: PFN } =>
+            "Empty { start: Pfn(0x42) }",
+            "range at 0x42 has no page";
+        RangeError::PastTop { start: Pfn::new(u64::MAX), nr_pages: 16 } =>
+            "PastTop { start: Pfn(0xffffffffffffffff), nr_pages: 16 }",
+            "range of 0x10 pages at 0xffffffffffffffff runs past the last pfn";
+    }
+}
+
+#[test]
+fn extents() {
+    let (one, two) = (range(0x40, 0x40), range(0, 0x41));
+    error! {
+        AddExtentError::Overlap { range: one, existing: two } =>
+            "Overlap { range: PfnRange(0x40..=0x7f), existing: PfnRange(0x0..=0x40) }",
+            "extent 0x40..=0x7f overlaps extent 0x0..=0x40";
+        AddExtentError::TooLarge { nr_pages: 9, max: 8 } =>
+            "TooLarge { nr_pages: 9, max: 8 }",
+            "extent of 9 pages, of which 8 are the limit";
+        AddExtentError::MetaShort { needed: 9, given: 8 } =>
+            "MetaShort { needed: 9, given: 8 }",
+            "metadata of 8 lines where 9 are needed";
+        AddExtentError::TablesShort { needed: 2, given: 1 } =>
+            "TablesShort { needed: 2, given: 1 }",
+            "budget of 1 tables where 2 are needed";
+        AddExtentError::PrivateShort { needed: 9, given: 8 } =>
+            "PrivateShort { needed: 9, given: 8 }",
+            "owner data of 8 places where 9 are needed";
+        AddExtentError::NoSlot { nr_slots: 4 } =>
+            "NoSlot { nr_slots: 4 }",
+            "all 4 extent slots are in use";
+        AddExtentError::Dying => "Dying", "the pgmap is being removed";
+        RegisterError::Overlap { range: one, existing: two } =>
+            "Overlap { range: PfnRange(0x40..=0x7f), existing: PfnRange(0x0..=0x40) }",
+            "extent 0x40..=0x7f overlaps extent 0x0..=0x40 of another owner";
+        RegisterError::Twice => "Twice", "the owner is registered already";
+        RegisterError::NoSlot { nr_slots: 4 } =>
+            "NoSlot { nr_slots: 4 }",
+            "all 4 owner slots are in use";
+        FreeRangeError { nr_pages: 512, align: Order::BLOCK, within: one } =>
+            "FreeRangeError { nr_pages: 512, align: Order(9), within: PfnRange(0x40..=0x7f) }",
+            "no 512 unused page numbers aligned to order 9 in 0x40..=0x7f";
+    }
+}
+
+#[test]
+fn allocations() {
+    let order = Order::BLOCK;
+    error! {
+        AllocError::Exhausted { order, kept_pages: 7, condemned_pages: 8 } =>
+            "Exhausted { order: Order(9), kept_pages: 7, condemned_pages: 8 }",
+            "no free run of order 9 (7 pages are kept, 8 condemned)";
+        AllocError::NoTables { order } =>
+            "NoTables { order: Order(9) }",
+            "no fracture table left for order 9";
+        AllocError::Contended { order } =>
+            "Contended { order: Order(9) }",
+            "too much contention to say about order 9";
+        AllocError::OrderTooLarge { order: Order::MAX, max: order } =>
+            "OrderTooLarge { order: Order(18), max: Order(9) }",
+            "order 18 is above the limit of 9";
+        AllocError::ClaimOnly => "ClaimOnly", "the owner alone chooses pages";
+        AllocError::Dying => "Dying", "the pgmap is being removed";
+        AllocError::TooManyPieces { needed: 3, len: 2 } =>
+            "TooManyPieces { needed: 3, len: 2 }",
+            "set of 3 folios in storage for 2";
+        AllocError::NotMultiple { nr_pages: 513, least: order } =>
+            "NotMultiple { nr_pages: 513, least: Order(9) }",
+            "513 pages are no multiple of order 9";
+        AllocError::Inverted { order: Order::ZERO, least: order } =>
+            "Inverted { order: Order(0), least: Order(9) }",
+            "least order 9 above preferred order 0";
+    }
+}
+
+#[test]
+fn claims() {
+    let (pfn, order) = (PFN, Order::BLOCK);
+    error! {
+        ClaimError::Outside { range: range(0x40, 2) } =>
+            "Outside { range: PfnRange(0x40..=0x41) }",
+            "no extent has all of 0x40..=0x41";
+        ClaimError::Misaligned { head: pfn, order } =>
+            "Misaligned { head: Pfn(0x42), order: Order(9) }",
+            "page 0x42 is not aligned to order 9";
+        ClaimError::Busy { pfn } => "Busy { pfn: Pfn(0x42) }", "page 0x42 is not free";
+        ClaimError::NoTables { pfn } =>
+            "NoTables { pfn: Pfn(0x42) }",
+            "no fracture table left for page 0x42";
+        ClaimError::Contended { pfn } =>
+            "Contended { pfn: Pfn(0x42) }",
+            "too much contention to say about page 0x42";
+        ClaimError::OrderTooLarge { order: Order::MAX, max: order } =>
+            "OrderTooLarge { order: Order(18), max: Order(9) }",
+            "order 18 is above the limit of 9";
+        ClaimError::Dying => "Dying", "the pgmap is being removed";
+        ClaimError::TooManyPieces { needed: 3, len: 2 } =>
+            "TooManyPieces { needed: 3, len: 2 }",
+            "range of 3 folios in storage for 2";
+    }
+}
+
+#[test]
+fn lookups() {
+    let pfn = PFN;
+    error! {
+        GetError::Outside { pfn } => "Outside { pfn: Pfn(0x42) }", "no extent has page 0x42";
+        GetError::NotLive { pfn } =>
+            "NotLive { pfn: Pfn(0x42) }",
+            "no live folio covers page 0x42";
+        GetError::Closed { pfn } =>
+            "Closed { pfn: Pfn(0x42) }",
+            "the folio of page 0x42 is closed";
+        GetError::Limit { head: pfn, have: 5, max: 6 } =>
+            "Limit { head: Pfn(0x42), have: 5, max: 6 }",
+            "folio 0x42 has 5 references, of which 6 are the limit";
+        GetError::Dying => "Dying", "the pgmap is being removed";
+        ReviveError::Outside { pfn } => "Outside { pfn: Pfn(0x42) }", "no extent has page 0x42";
+        ReviveError::Free { pfn } => "Free { pfn: Pfn(0x42) }", "page 0x42 is free";
+        ReviveError::WrongState { pfn, folio: info(FolioKind::Unique) } =>
+            "WrongState { pfn: Pfn(0x42), folio: FolioInfo { head: Pfn(0x40), order: Order(3), \
+             kind: Unique, refs: 1, pins: 2, mappings: 3, is_closed: false } }",
+            "page 0x42 belongs to folio 0x40 in state Unique";
+        ReviveError::Dying => "Dying", "the pgmap is being removed";
+        StillBusy { pfn, folio: None } =>
+            "StillBusy { pfn: Pfn(0x42), folio: None }",
+            "page 0x42 is still in use";
+    }
+}
+
+#[test]
+fn counts() {
+    let (pfn, head) = (PFN, PFN);
+    error! {
+        CountError::Limit { count: Count::Refs, have: 5, max: 6 } =>
+            "Limit { count: Refs, have: 5, max: 6 }",
+            "5 references, of which 6 are the limit";
+        CountError::Underflow { count: Count::Pins, have: 1, dropped: 2 } =>
+            "Underflow { count: Pins, have: 1, dropped: 2 }",
+            "2 pins dropped where 1 are held";
+        CountError::Underflow { count: Count::Mappings, have: 1, dropped: 2 } =>
+            "Underflow { count: Mappings, have: 1, dropped: 2 }",
+            "2 mappings dropped where 1 are held";
+        CountError::NotLive { pfn } =>
+            "NotLive { pfn: Pfn(0x42) }",
+            "no live folio covers page 0x42";
+        CountError::Closed { head } => "Closed { head: Pfn(0x42) }", "folio 0x42 is closed";
+        CountError::Outside { pfn } => "Outside { pfn: Pfn(0x42) }", "no extent has page 0x42";
+        CountError::Dying => "Dying", "the pgmap is being removed";
+        PinError::LongtermRefused { head } =>
+            "LongtermRefused { head: Pfn(0x42) }",
+            "the policy of folio 0x42 refuses long-term pins";
+        PinError::Count(CountError::Closed { head }) =>
+            "Count(Closed { head: Pfn(0x42) })",
+            "folio 0x42 is closed";
+    }
+}
+
+#[test]
+fn shapes() {
+    let (folio, buddy) = (range(0x40, 4), range(0x44, 2));
+    let reasons = [
+        SplitReason::OrderTooLarge { order: Order::MAX, max: order(2) },
+        SplitReason::NotPart { part: buddy, folio },
+        SplitReason::NoTables { needed: 2, left: 1 },
+    ];
+    assert_eq!(
+        reasons.map(|reason| format!("{reason:?}: {reason}")),
+        [
+            "OrderTooLarge { order: Order(18), max: Order(2) }: \
+             order 18 is above the folio's order 2",
+            "NotPart { part: PfnRange(0x44..=0x45), folio: PfnRange(0x40..=0x43) }: \
+             0x44..=0x45 is no part of folio 0x40..=0x43",
+            "NoTables { needed: 2, left: 1 }: 2 fracture tables needed, 1 left",
+        ]
+    );
+    let reasons = [
+        MergeReason::NotBuddies { folio, buddy },
+        MergeReason::Apart { folio, buddy },
+        MergeReason::OrderTooLarge { order: order(4), max: order(4) },
+    ];
+    assert_eq!(
+        reasons.map(|reason| format!("{reason:?}: {reason}")),
+        [
+            "NotBuddies { folio: PfnRange(0x40..=0x43), buddy: PfnRange(0x44..=0x45) }: \
+             0x40..=0x43 and 0x44..=0x45 are no buddies",
+            "Apart { folio: PfnRange(0x40..=0x43), buddy: PfnRange(0x44..=0x45) }: \
+             0x40..=0x43 and 0x44..=0x45 are of different extents",
+            "OrderTooLarge { order: Order(4), max: Order(4) }: \
+             order 4 cannot grow above the limit of 4",
+        ]
+    );
+}
+
+#[test]
+fn checks() {
+    let (pfn, order) = (PFN, Order::BLOCK);
+    error! {
+        CheckError::BadWord { pfn, word: 0xff } =>
+            "BadWord { pfn: Pfn(0x42), word: 255 }",
+            "word 0xff of page 0x42 is no state";
+        CheckError::BadShape { pfn, order } =>
+            "BadShape { pfn: Pfn(0x42), order: Order(9) }",
+            "no folio of order 9 fits at 0x42";
+        CheckError::Claimed { pfn } =>
+            "Claimed { pfn: Pfn(0x42) }",
+            "page 0x42 is claimed twice";
+        CheckError::Lost { pfn } => "Lost { pfn: Pfn(0x42) }", "page 0x42 is lost";
+        CheckError::Unmerged { pfn } =>
+            "Unmerged { pfn: Pfn(0x42) }",
+            "free pages at 0x42 are not merged";
+        CheckError::Hole { pfn } =>
+            "Hole { pfn: Pfn(0x42) }",
+            "page 0x42 is free outside the extent";
+        CheckError::BadClean { pfn } =>
+            "BadClean { pfn: Pfn(0x42) }",
+            "page 0x42 is clean where it is not free";
+        CheckError::NoHint { pfn, order } =>
+            "NoHint { pfn: Pfn(0x42), order: Order(9) }",
+            "no hint to order 9 at 0x42";
+        CheckError::BadTable { pfn } =>
+            "BadTable { pfn: Pfn(0x42) }",
+            "table of the block at 0x42 is not its own";
+        CheckError::BadPool { owned: 1, taken: 2 } =>
+            "BadPool { owned: 1, taken: 2 }",
+            "1 tables owned, 2 handed out";
+        CheckError::BadList { pfn } =>
+            "BadList { pfn: Pfn(0x42) }",
+            "link of condemned folio 0x42 leads nowhere";
+    }
+}
+
+#[test]
+fn texts_of_the_model() {
+    use devfolio::model::{GeometryParseError, History, HistoryParseError, OpParseError};
+
+    let header = "hello".parse::<History>().unwrap_err();
+    error! {
+        header => "Header", "the first line is not `devfolio-history v1`";
+        HistoryParseError::Geometry => "Geometry", "the second line is no sound geometry";
+        HistoryParseError::Op { line: 3, why: OpParseError::Word } =>
+            "Op { line: 3, why: Word }",
+            "line 3: no such operation";
+        GeometryParseError => "GeometryParseError", "not the line of a geometry";
+        OpParseError::Field("order") => "Field(\"order\")", "no value for `order`";
+        OpParseError::TooLong => "TooLong", "words behind the last field";
+    }
+}
