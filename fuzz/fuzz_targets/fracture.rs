@@ -1,0 +1,13 @@
+//! Shapes: deep orders in large extents, with few tables.
+#![no_main]
+
+use arbitrary::Unstructured;
+use devfolio::model::History;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(history) = History::arbitrary_fracture(&mut Unstructured::new(bytes)) else { return };
+    if let Err(divergence) = devfolio::subject::run(&history) {
+        panic!("{divergence}");
+    }
+});
