@@ -3,7 +3,7 @@
 use core::fmt;
 
 use spin::Mutex;
-use static_assertions::{assert_eq_align, assert_eq_size, assert_impl_all};
+use static_assertions::assert_impl_all;
 
 use super::layout::LINE_WORDS;
 use crate::sync::AtomicU64;
@@ -123,6 +123,8 @@ unsafe impl<const LINES: usize> Sync for StaticMeta<LINES> {}
 
 #[cfg(not(all(test, loom)))]
 mod layout_asserts {
+    use static_assertions::{assert_eq_align, assert_eq_size};
+
     use super::*;
 
     assert_eq_size!(MetaLine, [u64; LINE_WORDS]);

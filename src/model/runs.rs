@@ -141,12 +141,12 @@ impl RunSet {
         self.0.iter().map(|run| run.nr_pages()).sum()
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn contains(&self, page: u128) -> bool {
         self.0.iter().any(|run| run.contains(page))
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn nr_runs(&self) -> usize {
         self.0.len()
     }

@@ -12,7 +12,7 @@
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 
-use super::{AtomicU64, Ordering, const_unless_loom};
+use super::{AtomicU64, Ordering};
 
 #[cfg(all(test, loom))]
 mod loom_tests;
