@@ -9,7 +9,7 @@ use crate::meta::{BLOCK_PAGES, MetaLine};
 use crate::units::{Order, Pfn, PfnRange};
 
 /// How often a random test is repeated.
-const TURNS: usize = if cfg!(miri) { 20 } else { 4_000 };
+const TURNS: usize = if cfg!(miri) { 8 } else { 4_000 };
 
 /// A small deterministic generator.
 struct Noise(u64);
@@ -168,8 +168,10 @@ fn a_whole_line_is_taken_or_left() {
 #[test]
 fn a_wish_exists_exactly_if_an_aligned_run_fits() {
     let top = u64::MAX - 40;
-    for base in [0, 512, top] {
-        for (start, nr_pages) in (0..24).flat_map(|start| (1..16).map(move |nr| (start, nr))) {
+    for base in [top, 0, 512].into_iter().take(if cfg!(miri) { 1 } else { 3 }) {
+        for (start, nr_pages) in (0..if cfg!(miri) { 9 } else { 24 })
+            .flat_map(|start| (1..16).map(move |nr| (start, nr)))
+        {
             let range = PfnRange::new(Pfn::new(base + start), nr_pages).unwrap();
             for (order, align) in (0..4).flat_map(|order| (0..5).map(move |align| (order, align))) {
                 let (order, align) = (Order::new(order).unwrap(), Order::new(align).unwrap());
