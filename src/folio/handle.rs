@@ -8,6 +8,7 @@ use crate::meta::word::{Dropped, Gate, Refused, Underflow};
 use crate::pgmap::{
     AnyFolio, FolioInfo, FolioRef, GetError, HookCx, PgmapCore, PgmapOps, ReviveError, UniqueFolio,
 };
+use crate::sync::{Ordering, fence};
 use crate::units::{Order, Pfn, PfnRange};
 
 /// A reference to a folio: it stays what it is while the handle lives.
@@ -229,7 +230,8 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
 
     /// Waits until this reference is the only count.
     ///
-    /// Close the folio first if newcomers could go on for ever. Sleeps as the owner's
+    /// What the others did with the folio is behind their drops, and so behind this. Close the
+    /// folio first if newcomers could go on for ever. Sleeps as the owner's
     /// [`Park`](crate::Park) does; whoever drops a count wakes.
     ///
     /// # Context
@@ -238,16 +240,17 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
     pub fn wait_idle(&self) {
         let park = self.at.pgmap.ops().park();
         // Ends: when the others have dropped their counts; each drop ends a `park`.
-        loop {
+        while self.ref_count() != 1 {
             let token = park.token(self.at.head);
-            if self.ref_count() == 1 || !self.at.word.register_waiter() {
-                return;
+            if !self.at.word.register_waiter() {
+                break;
             }
-            if self.ref_count() == 1 {
-                return;
+            if self.ref_count() != 1 {
+                park.park(self.at.head, token);
             }
-            park.park(self.at.head, token);
         }
+        // ORDERING(use-before-free): Acquire half, behind the look that found nobody else.
+        fence(Ordering::Acquire);
     }
 
     /// Refuses new mappings, pins and speculative references, so that a freeze is not starved.

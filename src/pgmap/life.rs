@@ -57,7 +57,8 @@ impl Core {
 
     pub(super) fn kill(&self) -> Life {
         // ORDERING(dying): the flag is set before the scan looks; a second kill changes nothing.
-        let _ = self.life.compare_exchange(LIVE, DYING, Ordering::AcqRel, Ordering::Relaxed);
+        // Relaxed, in front of the fence.
+        let _ = self.life.compare_exchange(LIVE, DYING, Ordering::Relaxed, Ordering::Relaxed);
         // ORDERING(dying): the one half.
         fence(Ordering::SeqCst);
         self.settle_life();
@@ -76,13 +77,19 @@ impl Core {
     fn settle_life(&self) {
         if self.first_busy().is_none() {
             // ORDERING(dying): Release, so that who sees the end sees all that led to it.
-            let _ = self.life.compare_exchange(DYING, DRAINED, Ordering::AcqRel, Ordering::Relaxed);
+            let _ =
+                self.life.compare_exchange(DYING, DRAINED, Ordering::Release, Ordering::Relaxed);
         }
     }
 
     /// Returns the first page that is neither free nor in quarantine.
     pub(super) fn first_busy(&self) -> Option<StillBusy> {
-        self.extents().find_map(Extent::first_busy)
+        let busy = self.extents().find_map(Extent::first_busy);
+        if busy.is_none() {
+            // ORDERING(dying): Acquire; whoever finds nothing in use is behind all uses.
+            fence(Ordering::Acquire);
+        }
+        busy
     }
 }
 

@@ -9,9 +9,10 @@
 //!
 //! | edge | release half | acquire half | what it carries |
 //! |------|--------------|--------------|-----------------|
-//! | `add-extent` | [`Pgmap::add_extent`] | every lookup | an extent is complete before it is found |
+//! | `fill-slot` | [`Pgmap::add_extent`] | every lookup | an extent is complete before it is found |
 //! | `condemn` | a deferred last put | [`PgmapCore::reap`] | the folio's word and link, and all uses of it |
 //! | `dying` | [`PgmapCore::kill`] | every allocation, every release | an allocation that missed the flag is seen by the scan, and the other way round |
+//! | `dying` | every release, the last step of a removal | a scan that found nothing, [`PgmapCore::state`] | all uses happen before anybody learns the end |
 
 mod allocate;
 mod carve;
@@ -32,7 +33,7 @@ mod stats;
 mod unique;
 
 #[cfg(all(test, loom))]
-mod loom_tests;
+pub(crate) mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 

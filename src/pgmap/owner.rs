@@ -38,8 +38,8 @@ pub(crate) struct Core {
 impl Core {
     /// Yields the extents in the order in which they were added.
     pub(crate) fn extents(&self) -> Extents<'_> {
-        // ORDERING(add-extent): Acquire half.
-        let next = self.first.load(Ordering::Acquire);
+        // ORDERING: Relaxed. The slot that it names is acquired as it is read.
+        let next = self.first.load(Ordering::Relaxed);
         Extents { slots: self.slots.get(), next }
     }
 
@@ -86,8 +86,8 @@ impl<'a> Iterator for Extents<'a> {
     fn next(&mut self) -> Option<&'a Extent> {
         let index = usize::try_from(self.next.checked_sub(1)?).ok()?;
         let slot = self.slots.get(index)?;
-        // ORDERING(add-extent): Acquire half.
-        self.next = slot.next.load(Ordering::Acquire);
+        // ORDERING: Relaxed. The slot that it names is acquired as it is read.
+        self.next = slot.next.load(Ordering::Relaxed);
         slot.extent()
     }
 }

@@ -206,8 +206,9 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
                 None => break,
             }
         }
-        // ORDERING(add-extent): Release half.
-        last.store(name, Ordering::Release);
+        // ORDERING: Relaxed. The slot was released as it was filled; who finds its name but does
+        // not yet find it full has come before it.
+        last.store(name, Ordering::Relaxed);
     }
 }
 

@@ -198,6 +198,8 @@ impl<'a, 's, O: PgmapOps> Filling<'a, 's, O> {
             *desc = FolioDesc::EMPTY;
         }
         self.len = 0;
+        // As for a search that fails: there may have been one, and nothing to give back.
+        self.pgmap.core().after_release();
     }
 
     fn finish(self) -> UniqueSet<'a, 's, O> {

@@ -5,19 +5,19 @@
 //! With `WEAKEN_SITES` set, each model also prints the places that it passed.
 
 use core::panic::Location;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::string::String;
 use std::sync::{Mutex, OnceLock};
 
 use loom::sync::atomic::AtomicU64 as Inner;
 pub(crate) use loom::sync::atomic::Ordering;
 
-/// A place in the source.
-type Site = (&'static str, u32, u32);
+/// Places in the source, by their addresses: models pass them by the million.
+type Sites = BTreeMap<usize, &'static Location<'static>>;
 
 /// What is weakened in this run, and to what; a fence is left out.
 static WEAK: OnceLock<Option<(String, u32, u32, Ordering)>> = OnceLock::new();
-static PASSED: OnceLock<Option<Mutex<BTreeSet<Site>>>> = OnceLock::new();
+static PASSED: OnceLock<Option<Mutex<Sites>>> = OnceLock::new();
 
 fn parse(text: &str) -> Option<(String, u32, u32, Ordering)> {
     let mut parts = text.split(':');
@@ -33,10 +33,10 @@ fn parse(text: &str) -> Option<(String, u32, u32, Ordering)> {
 
 /// Returns the ordering in force at a place.
 fn at(site: &'static Location<'static>, ordering: Ordering) -> Ordering {
-    let passed = PASSED
-        .get_or_init(|| std::env::var_os("WEAKEN_SITES").map(|_| Mutex::new(BTreeSet::new())));
+    let passed =
+        PASSED.get_or_init(|| std::env::var_os("WEAKEN_SITES").map(|_| Mutex::new(Sites::new())));
     if let Some(passed) = passed {
-        passed.lock().unwrap().insert((site.file(), site.line(), site.column()));
+        passed.lock().unwrap().entry(core::ptr::from_ref(site).addr()).or_insert(site);
     }
     let weak = WEAK.get_or_init(|| {
         let text = std::env::var("WEAKEN").ok()?;
@@ -55,8 +55,8 @@ fn at(site: &'static Location<'static>, ordering: Ordering) -> Ordering {
 /// Prints the places that were passed so far, if that is wanted.
 pub(super) fn print_sites() {
     let Some(passed) = PASSED.get().and_then(Option::as_ref) else { return };
-    for (file, line, column) in passed.lock().unwrap().iter() {
-        std::println!("site {file}:{line}:{column}");
+    for site in passed.lock().unwrap().values() {
+        std::println!("site {site}");
     }
 }
 

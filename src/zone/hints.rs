@@ -257,8 +257,8 @@ impl<'a> Mask<'a> {
     /// Takes an order out whose bit above was just lowered.
     fn lower(self, order: u8) {
         let one = self.count & self.count.wrapping_neg();
-        // ORDERING(hint): Release half; who misses the order sees its bit above lowered.
         // ORDERING: Relaxed for the look; only a successful exchange counts.
+        // ORDERING(hint): Release half; who misses the order sees its bit above lowered.
         let _ = self.word.fetch_update(Ordering::Release, Ordering::Relaxed, |seen| {
             let count = seen.wrapping_add(one) & self.count;
             Some(seen & !self.count & !(1 << order) | count)

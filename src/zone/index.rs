@@ -133,8 +133,6 @@ impl<'a> Index<'a> {
         let order = order.as_u8();
         if order == Order::REGION.as_u8() {
             self.free_region(geometry.region_of(head), after);
-            // ORDERING(dying): the other half; smaller pieces pass the fence of `free-look`.
-            fence(Ordering::SeqCst);
             return;
         }
         let block = geometry.block_of(head);
@@ -184,6 +182,9 @@ impl<'a> Index<'a> {
         // ORDERING(free-before-claim): Release half.
         let old = word.fetch_or(bit, Ordering::Release);
         debug_assert_eq!(old & bit, 0, "a free region is freed again");
+        // ORDERING(dying): the other half, also of a merge; what is smaller than a region passes
+        // the fence of `free-look`.
+        fence(Ordering::SeqCst);
     }
 
     /// Does what an undone claim owes: hints of all orders, since others may have looked at any of

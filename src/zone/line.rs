@@ -133,8 +133,9 @@ fn take_words(line: &MetaLine, words: core::ops::Range<usize>) -> Result<(), Bus
         if taken.is_err() {
             let taken = line.words().iter().take(index).skip(words.start);
             for word in taken {
-                // ORDERING(free-before-claim): Release half; what was acquired is passed on.
-                word.fetch_or(u64::MAX, Ordering::Release);
+                // ORDERING: Relaxed. What was acquired is passed on, since taking and undoing
+                // continue the release sequence of the free.
+                word.fetch_or(u64::MAX, Ordering::Relaxed);
             }
             return Err(if index == words.start { Busy::Untouched } else { Busy::Undone });
         }

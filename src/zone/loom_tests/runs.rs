@@ -1,7 +1,9 @@
 //! Claims and frees against each other: nothing twice, nothing lost, everything merged.
 
 use super::*;
+use crate::meta::{Region, RootMap};
 use crate::sync::models::{Bytes, explore_up_to, race};
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// One page is left, and one of two gets it.
 #[test]
@@ -55,6 +57,30 @@ fn free_of_half_a_region_races_with_free_of_the_other() {
         assert_eq!(world.claim_at(0, 18), Ok(()), "two buddies were not merged");
         world.free(0, 18);
         world.assert_at_rest();
+    });
+}
+
+/// Edge `dying`: a free that merges a region, and a look that misses the region while it is taken,
+/// as the scan of a removal does. Weakening the fence behind the bit of the region breaks it.
+#[test]
+fn free_of_half_a_region_races_with_a_look() {
+    explore_up_to(2, || {
+        let world = World::new(0, 1 << 18, Tables::Budget(0));
+        world.claim_at(0, 17).unwrap();
+        let world = Arc::new((world, AtomicU64::new(0)));
+        let free_fn = |(world, flag): &(Arc<World>, AtomicU64)| {
+            world.free(0, 17);
+            flag.load(Ordering::Relaxed) != 0
+        };
+        let look_fn = |(world, flag): &(Arc<World>, AtomicU64)| {
+            flag.store(1, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            let (word, bit) = world.meta.root_bit(RootMap::Free, Region(0));
+            word.load(Ordering::Relaxed) & bit != 0
+        };
+        let (is_flagged, is_free) = race(&world, free_fn, look_fn);
+        assert!(is_flagged || is_free, "neither saw the other");
+        world.0.assert_at_rest();
     });
 }
 

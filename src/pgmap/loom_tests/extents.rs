@@ -1,0 +1,104 @@
+//! Allocations, extents that come, and owners that are registered.
+
+use super::*;
+use crate::sync::models::{explore, race};
+
+/// One block is left, and one of two gets it.
+#[test]
+fn alloc_of_the_last_folio_races_with_alloc() {
+    explore(|| {
+        with_pgmap(BLOCK, Policy::generic(), |pgmap| {
+            let (a, b) = race(pgmap, alloc, alloc);
+            assert!(a.is_ok() != b.is_ok(), "{a:?} and {b:?}");
+        });
+    });
+}
+
+/// Edge `free-before-claim`: the next owner of a page is behind the last one, word included.
+#[test]
+fn alloc_races_with_release() {
+    explore(|| {
+        with_pgmap(BLOCK, Policy::generic(), |pgmap| {
+            let folio = alloc(pgmap).unwrap();
+            let (next, ()) = race(pgmap, alloc, |_| drop(folio));
+            let word = next.as_ref().ok().map(|folio| folio.at().word.read().kind());
+            assert!(word.is_none_or(|kind| kind == crate::meta::word::Kind::Unique), "{word:?}");
+        });
+    });
+}
+
+/// Edge `fill-slot`: an extent is complete before it is found. Weakening either half breaks it.
+#[test]
+fn add_extent_races_with_alloc() {
+    explore(|| {
+        let range = pages(0, BLOCK);
+        let dirty = lines(range);
+        for word in dirty.iter().flat_map(|line| line.words()) {
+            word.store(u64::MAX, Ordering::Relaxed);
+        }
+        lend(dirty, |lines| {
+            with_bare(Policy::generic(), move |pgmap| {
+                let ((), folio) =
+                    race(pgmap, move |pgmap| add_extent(pgmap, range, lines, Attach::Clear), alloc);
+                assert!(matches!(folio, Ok(_) | Err(AllocError::Exhausted { .. })), "{folio:?}");
+                drop(folio);
+                assert!(alloc(pgmap).is_ok(), "an extent that was added is not found");
+            });
+        });
+    });
+}
+
+/// Edge `fill-slot`: the same for a second extent and a lookup, which misses or finds it.
+#[test]
+fn add_extent_races_with_lookup() {
+    explore(|| {
+        let range = pages(BLOCK, BLOCK);
+        lend(lines(range), |lines| {
+            with_pgmap(BLOCK, Policy::generic(), |pgmap| {
+                let query = |pgmap: &Shared| [0, BLOCK].map(|pfn| pgmap.query(Pfn::new(pfn)));
+                let ((), [first, second]) = race(
+                    pgmap,
+                    move |pgmap| add_extent(pgmap, range, lines, Attach::Zeroed),
+                    query,
+                );
+                assert_eq!(first, PageInfo::Free);
+                assert!(matches!(second, PageInfo::Outside | PageInfo::Free), "{second:?}");
+                assert_eq!(pgmap.query(range.start()), PageInfo::Free);
+            });
+        });
+    });
+}
+
+/// Edge `fill-slot`: an owner is complete before a lookup finds it.
+#[test]
+fn register_races_with_lookup() {
+    explore(|| {
+        with_pgmap(BLOCK, Policy::generic(), |pgmap| {
+            let (at, _, _) = alloc(pgmap).unwrap().into_parts();
+            at.word.publish(1);
+            let slots: Box<[DirSlot<'static>]> = Box::new([DirSlot::new()]);
+            lend(slots, |slots| {
+                lend(Box::new(Directory::new(slots)), |directory| {
+                    let shared = Arc::new((&*directory, **pgmap));
+                    let lookup =
+                        |(directory, pgmap): &(&Directory<'static>, Shared)| match directory
+                            .try_get(Pfn::new(7))
+                        {
+                            Lookup::Folio(folio) => {
+                                pgmap.ops().read(pages(0, folio.order().nr_pages()))
+                            }
+                            Lookup::Foreign => {}
+                            Lookup::Miss(error) => panic!("{error}"),
+                        };
+                    race(&shared, |(directory, pgmap)| directory.register(pgmap).unwrap(), lookup);
+                    let Lookup::Folio(folio) = directory.try_get(Pfn::new(7)) else {
+                        panic!("an owner that was registered is not found");
+                    };
+                    let _ = at.word.put();
+                    drop(folio);
+                });
+            });
+            assert_eq!(pgmap.ops().nr_freed(), 1);
+        });
+    });
+}
