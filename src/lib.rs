@@ -132,6 +132,8 @@ pub use folio::{
     Busy, BusyAll, CountError, Folio, FolioMap, FolioPin, FolioSet, PinError, PinKind, Put,
     RawFolio, RawMap, RawPin,
 };
+#[cfg(all(feature = "std", not(all(test, loom))))]
+pub use meta::HeapMeta;
 pub use meta::{Count, MetaLine, MetaSize, StaticMeta, Tables};
 pub use pgmap::{
     AddExtentError, AllocError, AllocPolicy, AnyFolio, Attach, CheckReport, ClaimError, Contents,

@@ -15,7 +15,6 @@ mod generator;
 mod human;
 mod ledger;
 mod measure;
-mod memory;
 mod owner;
 mod picture;
 mod plan;
@@ -36,12 +35,12 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use devfolio::{
-    AddExtentError, Attach, ExtentAttrs, ExtentSlot, MetaSize, PfnRange, Pgmap, Policy, Tables,
+    AddExtentError, Attach, ExtentAttrs, ExtentSlot, HeapMeta, MetaSize, PfnRange, Pgmap, Policy,
+    Tables,
 };
 
 use args::{Args, ArgsError, Load, Pool};
 use exercise::Exercise;
-use memory::LazyLines;
 use owner::Owner;
 use plan::Plan;
 use progress::Style;
@@ -158,14 +157,14 @@ fn load(args: &Args) -> Result<Workload, Failure> {
 }
 
 /// Finds memory for metadata: with a table for each block, or fewer if the host refuses that.
-fn lend(range: PfnRange, nr_tables: Option<u32>) -> Result<(LazyLines, Tables), Failure> {
+fn lend(range: PfnRange, nr_tables: Option<u32>) -> Result<(HeapMeta, Tables), Failure> {
     let fewer = Tables::Budget(1 << 15);
     let candidates = match nr_tables {
         Some(nr_tables) => [Tables::Budget(nr_tables); 2],
         None => [Tables::Dense, fewer],
     };
     for tables in candidates {
-        if let Some(memory) = LazyLines::zeroed(MetaSize::of(range, tables).lines()) {
+        if let Some(memory) = HeapMeta::zeroed(MetaSize::of(range, tables).lines()) {
             return Ok((memory, tables));
         }
     }

@@ -1,15 +1,15 @@
 //! What metadata costs: its size, which is a constant, and the time to attach a terabyte.
 
+use core::hint::black_box;
 use core::time::Duration;
 use std::time::Instant;
 
 use devfolio::{
-    Attach, ExtentAttrs, ExtentSlot, MetaLine, MetaSize, Pfn, PfnRange, Pgmap, Policy, RangeError,
-    Tables,
+    Attach, ExtentAttrs, ExtentSlot, HeapMeta, MetaLine, MetaSize, Pfn, PfnRange, Pgmap, Policy,
+    RangeError, Tables,
 };
 
 use super::human::PAGE_BYTES;
-use super::memory::LazyLines;
 use super::owner::Owner;
 
 const TIB_PAGES: u64 = (1 << 40) / PAGE_BYTES;
@@ -55,19 +55,19 @@ pub(crate) fn cost() -> Result<Cost, RangeError> {
     let range = pool_range(TIB_PAGES)?;
     // Fracture tables are left alone by attaching, so that times do not depend on their number.
     let size = MetaSize::of(range, Tables::Budget(0));
-    let warm = LazyLines::zeroed(size.lines()).and_then(|mut memory| {
+    let warm = HeapMeta::zeroed(size.lines()).and_then(|mut memory| {
         median(|| {
-            memory.rewrite_zeroes();
+            rewrite_zeroes(memory.lines_mut());
             attach(range, &mut memory)
         })
     });
-    let fresh = median(|| attach(range, &mut LazyLines::zeroed(size.lines().max(FRESH_LINES))?));
+    let fresh = median(|| attach(range, &mut HeapMeta::zeroed(size.lines().max(FRESH_LINES))?));
     let full_bytes = MetaSize::of(range, Tables::Dense).bytes();
     Ok(Cost { whole_bytes: size.bytes(), full_bytes, warm, fresh })
 }
 
 /// Returns the time to attach `range` on this memory, or `None` if that fails.
-fn attach(range: PfnRange, memory: &mut LazyLines) -> Option<Duration> {
+fn attach(range: PfnRange, memory: &mut HeapMeta) -> Option<Duration> {
     let slots = [const { ExtentSlot::new() }; 1];
     let lines = memory.lines_mut();
     let pgmap = Pgmap::new(Owner::default(), Policy::generic(), &slots);
@@ -76,6 +76,13 @@ fn attach(range: PfnRange, memory: &mut LazyLines) -> Option<Duration> {
         pgmap.add_extent(range, ExtentAttrs::NEW, Tables::Budget(0), lines, Attach::Zeroed);
     let elapsed = start.elapsed();
     result.ok().map(|()| elapsed)
+}
+
+/// Clears all lines, which commits all of their memory.
+fn rewrite_zeroes(lines: &mut [MetaLine]) {
+    lines.fill_with(|| MetaLine::ZERO);
+    // A clever compiler knows that the memory was zero before.
+    black_box(lines);
 }
 
 fn median(mut sample_fn: impl FnMut() -> Option<Duration>) -> Option<Duration> {

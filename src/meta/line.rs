@@ -24,34 +24,6 @@ impl MetaLine {
     pub const ZERO: Self = Self { words: [const { AtomicU64::new(0) }; LINE_WORDS] };
 }
 
-#[cfg(all(feature = "std", not(all(test, loom))))]
-impl MetaLine {
-    /// Returns `nr_lines` zeroed lines on the heap, committed by the host when they are touched.
-    ///
-    /// `None` if there is not so much memory.
-    #[must_use]
-    #[expect(unsafe_code, reason = "the one way to zeroed memory that nobody touches")]
-    pub fn zeroed(nr_lines: usize) -> Option<std::boxed::Box<[Self]>> {
-        use core::alloc::Layout;
-        use std::alloc::alloc_zeroed;
-        use std::boxed::Box;
-
-        let layout = Layout::array::<Self>(nr_lines).ok()?;
-        if layout.size() == 0 {
-            return Some(Box::default());
-        }
-        // SAFETY: The layout is not empty.
-        let memory = unsafe { alloc_zeroed(layout) }.cast::<Self>();
-        if memory.is_null() {
-            return None;
-        }
-        let lines = core::ptr::slice_from_raw_parts_mut(memory, nr_lines);
-        // SAFETY: The memory comes from the global allocator with the layout of the slice, and
-        // lines of zeroes are valid.
-        Some(unsafe { Box::from_raw(lines) })
-    }
-}
-
 impl MetaLine {
     /// Returns the words of this line.
     pub(crate) const fn words(&self) -> &[AtomicU64; LINE_WORDS] {

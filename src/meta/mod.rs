@@ -12,6 +12,8 @@
 //! | `init-region` | [`Meta::init_region`] | [`Meta::is_init`] | a region's words are cleared before anybody reads them |
 //! | `open-table` | [`Meta::assign_table`] | [`Meta::table_of`] | a table's words are cleared before anybody reads them |
 
+#[cfg(all(feature = "std", not(all(test, loom))))]
+mod heap;
 mod layout;
 mod lent;
 mod line;
@@ -19,6 +21,8 @@ mod memory;
 mod private;
 pub(crate) mod word;
 
+#[cfg(all(feature = "std", not(all(test, loom))))]
+pub use heap::HeapMeta;
 pub(crate) use layout::{
     BLOCK_PAGES, Block, CPUS, Geometry, HINTS_BLOCK, LINE_WORDS, PAGE_LEVELS, REGION_BLOCKS,
     Region, RootMap, WORD_BITS, page_bit,
