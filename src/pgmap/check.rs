@@ -27,17 +27,17 @@ impl Extent {
         let mut next = Some(range.start());
         // Ends: `next` grows on every turn, up to the end of the extent.
         while let Some(pfn) = next {
-            let free = self.index().free_run_at(pfn, range.last());
-            let step = match free {
-                Some(run) => {
+            let chunk = self.index().chunk(pfn);
+            let step = if chunk.is_free {
+                let run = PfnRange::new(pfn, chunk.nr_pages).ok();
+                if let Some(run) = run.and_then(|run| run.intersection(range)) {
                     self.check_no_heads(run)?;
                     report.free_pages = report.free_pages.saturating_add(run.nr_pages());
-                    run.nr_pages()
                 }
-                None => {
-                    report.nr_folios = report.nr_folios.saturating_add(1);
-                    self.check_folio(pfn)?
-                }
+                chunk.nr_pages
+            } else {
+                report.nr_folios = report.nr_folios.saturating_add(1);
+                self.check_folio(pfn)?
             };
             next = pfn.checked_add(step).filter(|&pfn| pfn <= range.last());
         }
@@ -89,33 +89,27 @@ impl Extent {
             Kind::None | Kind::Undefined => Err(CheckError::BadWord { pfn, word: bits.raw() }),
             _ => Err(CheckError::Claimed { pfn }),
         };
+        let geometry = self.meta.geometry();
         let mut next = Some(range.start());
         // Ends: `next` grows on every turn, up to the end of the range.
         while let Some(pfn) = next {
-            let geometry = self.meta.geometry();
-            if !self.meta.is_init(geometry.region_of(pfn)) {
-                next = pfn
-                    .head(Order::REGION)
-                    .checked_add(Order::REGION.nr_pages())
-                    .filter(|&pfn| pfn <= range.last());
+            let is_init = self.meta.is_init(geometry.region_of(pfn));
+            let unit = if is_init { Order::BLOCK } else { Order::REGION };
+            let end = PfnRange::folio(pfn.head(unit), unit).map(PfnRange::last);
+            next = end.and_then(|end| end.checked_add(1)).filter(|&pfn| pfn <= range.last());
+            if !is_init {
                 continue;
             }
-            if let Some(word) =
-                pfn.is_aligned_to(Order::BLOCK).then(|| self.word(pfn, Order::BLOCK))
-            {
-                word.map_or(Ok(()), |word| empty(pfn, word.read()))?;
+            let block = geometry.block_of(pfn);
+            if pfn.is_aligned_to(Order::BLOCK) {
+                empty(pfn, self.meta.slot(block).read())?;
             }
-            let step = match self.word(pfn, Order::ZERO) {
-                Some(word) => {
-                    empty(pfn, word.read())?;
-                    1
-                }
-                None => {
-                    let last = pfn.as_u64() | (Order::BLOCK.nr_pages().wrapping_sub(1));
-                    last.wrapping_sub(pfn.as_u64()).wrapping_add(1)
-                }
-            };
-            next = pfn.checked_add(step).filter(|&pfn| pfn <= range.last());
+            let Some(table) = self.meta.table_of(block) else { continue };
+            let pages = end.and_then(|end| PfnRange::between(pfn, end.min(range.last())));
+            let mut words = pages.into_iter().flat_map(|pages| table.words(pages).zip(0..));
+            words.try_for_each(|(word, offset)| {
+                empty(Pfn::new(pfn.as_u64().wrapping_add(offset)), word.read())
+            })?;
         }
         Ok(())
     }
