@@ -148,12 +148,16 @@ impl Meta {
         &line.words()[index as usize % LINE_WORDS]
     }
 
-    /// Yields `nr` words from the word `index` of an array of words on.
-    fn words(&self, offset: u64, index: u64, nr: u64) -> impl Iterator<Item = &AtomicU64> {
-        let (first, end) = (index / LINE_WORDS as u64, (index + nr).div_ceil(LINE_WORDS as u64));
+    /// Yields `nr` words from the word `index` of an array of words on, line by line.
+    fn parts(&self, offset: u64, index: u64, nr: u64) -> impl Iterator<Item = &[AtomicU64]> {
+        let words = LINE_WORDS as u64;
+        let (first, end) = (index / words, (index + nr).div_ceil(words));
         let lines = self.lines(offset + first, end - first);
-        let words = lines.iter().flat_map(MetaLine::words);
-        words.skip(index as usize % LINE_WORDS).take(nr as usize)
+        lines.iter().zip(first..).map(move |(line, at)| {
+            let from = index.saturating_sub(at * words) as usize;
+            let to = (index + nr - at * words).min(words) as usize;
+            line.words().get(from..to).unwrap_or_default()
+        })
     }
 
     /// Returns the number of fracture tables that were ever handed out.
@@ -241,7 +245,8 @@ impl Meta {
         let (low, high) = (pair(first), pair(last));
         // ORDERING: Relaxed. It only saves the look that acquires.
         let is_used = |word: &AtomicU64| word.load(Ordering::Relaxed) != 0;
-        self.words(self.layout().indices, low, high - low + 1)
+        self.parts(self.layout().indices, low, high - low + 1)
+            .flatten()
             .zip(low..)
             .filter(move |&(word, _)| is_used(word))
             .flat_map(move |(_, pair)| pair * INDICES_PER_WORD..(pair + 1) * INDICES_PER_WORD)
@@ -369,48 +374,40 @@ impl Meta {
         }
     }
 
-    /// Calls `visit_fn` with every word that is neither a hint nor a mover nor a CPU's place, and
-    /// with what it is.
+    /// Calls `visit_fn` with every word that is neither a hint nor a mover nor a CPU's place, line
+    /// by line, and with what the words are.
     ///
     /// Those words are the state: two images are equal exactly if they are.
     #[cfg(any(test, feature = "model"))]
-    pub(crate) fn for_each_word(&self, mut visit_fn: impl FnMut(&AtomicU64, WordKind)) {
-        visit_fn(self.pool(), WordKind::Structure);
+    pub(crate) fn for_each_part(&self, mut visit_fn: impl FnMut(&[AtomicU64], WordKind)) {
+        let one = core::slice::from_ref;
+        visit_fn(one(self.pool()), WordKind::Structure);
         for index in 0..self.root_words() {
-            visit_fn(self.root(RootMap::Free, index), WordKind::Structure);
-            visit_fn(self.root(RootMap::Clean, index), WordKind::Clean);
+            visit_fn(one(self.root(RootMap::Free, index)), WordKind::Structure);
+            visit_fn(one(self.root(RootMap::Clean, index)), WordKind::Clean);
         }
         for region in (0..self.geometry().nr_regions()).map(Region) {
+            let (first, last) = self.geometry().region_bits(region);
             if !self.is_init(region) {
                 // Lazy initialisation does not show: the region reads as it will be then.
-                let (first, last) = self.geometry().region_bits(region);
-                let zero = AtomicU64::new(0);
-                (0..LINE_WORDS).for_each(|_| visit_fn(&zero, WordKind::Structure));
-                (0..LINE_WORDS).for_each(|_| visit_fn(&zero, WordKind::Clean));
-                (first..=last).for_each(|_| visit_fn(&zero, WordKind::State));
+                let zero = MetaLine::default();
+                visit_fn(zero.words(), WordKind::Structure);
+                visit_fn(zero.words(), WordKind::Clean);
+                (first..=last).for_each(|_| visit_fn(&zero.words()[..1], WordKind::State));
                 continue;
             }
-            for word in self.region(region, RegionLine::Free).words() {
-                visit_fn(word, WordKind::Structure);
-            }
-            for word in self.region(region, RegionLine::Clean).words() {
-                visit_fn(word, WordKind::Clean);
-            }
-            let (first, last) = self.geometry().region_bits(region);
+            visit_fn(self.region(region, RegionLine::Free).words(), WordKind::Structure);
+            visit_fn(self.region(region, RegionLine::Clean).words(), WordKind::Clean);
             let [first, last] = [first, last].map(|bit| self.geometry().block_at(region, bit));
             let nr_blocks = (last.0 - first.0 + 1) as u64;
-            for slot in self.words(self.layout().slots, first.0 as u64, nr_blocks) {
-                visit_fn(slot, WordKind::State);
-            }
+            self.parts(self.layout().slots, first.0 as u64, nr_blocks)
+                .for_each(|slots| visit_fn(slots, WordKind::State));
             for (block, table) in self.tables_of(first, last) {
-                visit_fn(self.index_cell(block).0, WordKind::Structure);
-                table.cells().for_each(|word| visit_fn(word, WordKind::State));
-                for word in table.free().words() {
-                    visit_fn(word, WordKind::Structure);
-                }
-                for word in table.clean().words() {
-                    visit_fn(word, WordKind::Clean);
-                }
+                visit_fn(one(self.index_cell(block).0), WordKind::Structure);
+                self.parts(table.offset(), 0, BLOCK_PAGES as u64)
+                    .for_each(|cells| visit_fn(cells, WordKind::State));
+                visit_fn(table.free().words(), WordKind::Structure);
+                visit_fn(table.clean().words(), WordKind::Clean);
             }
         }
     }
@@ -478,16 +475,9 @@ impl<'a> Table<'a> {
         Word::new(self.cell(page))
     }
 
-    /// Yields the cells of all state words.
-    #[cfg(any(test, feature = "model"))]
-    fn cells(self) -> impl Iterator<Item = &'a AtomicU64> {
-        self.meta.words(self.offset(), 0, BLOCK_PAGES as u64)
-    }
-
-    /// Yields the state words of `pages`, which lie in the block.
-    pub(crate) fn words(self, pages: PfnRange) -> impl Iterator<Item = Word<'a>> {
-        let first = page_bit(pages.start()) as u64;
-        self.meta.words(self.offset(), first, pages.nr_pages()).map(Word::new)
+    /// Yields the cells of the state words of `pages`, which lie in the block, line by line.
+    pub(crate) fn cells(self, pages: PfnRange) -> impl Iterator<Item = &'a [AtomicU64]> {
+        self.meta.parts(self.offset(), page_bit(pages.start()) as u64, pages.nr_pages())
     }
 
     /// Returns the free bits.

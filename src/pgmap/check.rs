@@ -3,7 +3,8 @@
 use super::extent::Extent;
 use super::ops::PgmapOps;
 use super::owner::PgmapCore;
-use crate::meta::word::{Bits, Kind};
+use crate::meta::word::{Bits, Kind, Word};
+use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Order, Pfn, PfnRange};
 use crate::zone::CheckError;
 
@@ -85,7 +86,7 @@ impl Extent {
     /// Checks that no folio starts in `range`.
     fn check_no_heads(&self, range: PfnRange) -> Result<(), CheckError> {
         let empty = |pfn: Pfn, bits: Bits| match bits.kind() {
-            Kind::None if bits.raw() == 0 => Ok(()),
+            _ if bits.raw() == 0 => Ok(()),
             Kind::None | Kind::Undefined => Err(CheckError::BadWord { pfn, word: bits.raw() }),
             _ => Err(CheckError::Claimed { pfn }),
         };
@@ -106,10 +107,16 @@ impl Extent {
             }
             let Some(table) = self.meta.table_of(block) else { continue };
             let pages = end.and_then(|end| PfnRange::between(pfn, end.min(range.last())));
-            let mut words = pages.into_iter().flat_map(|pages| table.words(pages).zip(0..));
-            words.try_for_each(|(word, offset)| {
-                empty(Pfn::new(pfn.as_u64().wrapping_add(offset)), word.read())
-            })?;
+            let mut pfn = pfn.as_u64();
+            for cells in pages.into_iter().flat_map(|pages| table.cells(pages)) {
+                // ORDERING: Relaxed. Checked at rest.
+                let read = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+                if cells.iter().fold(0, |all, cell| all | read(cell)) != 0 {
+                    let mut words = cells.iter().map(Word::new).zip(pfn..);
+                    words.try_for_each(|(word, pfn)| empty(Pfn::new(pfn), word.read()))?;
+                }
+                pfn = pfn.wrapping_add(cells.len() as u64);
+            }
         }
         Ok(())
     }
@@ -158,17 +165,24 @@ impl<O: PgmapOps> PgmapCore<O> {
     #[cfg(any(test, feature = "model"))]
     #[must_use]
     pub fn image(&self) -> alloc::vec::Vec<u64> {
-        use crate::sync::Ordering;
         let mut image = alloc::vec::Vec::new();
+        self.append_image(&mut image);
+        image
+    }
+
+    /// Does as [`PgmapCore::image`] in memory that is there already.
+    #[cfg(any(test, feature = "model"))]
+    pub(crate) fn append_image(&self, image: &mut alloc::vec::Vec<u64>) {
         for extent in self.core.extents() {
-            // ORDERING: Relaxed. Taken at rest.
-            extent.meta.for_each_word(|word, _| image.push(word.load(Ordering::Relaxed)));
+            extent.meta.for_each_part(|words, _| {
+                // ORDERING: Relaxed. Taken at rest.
+                image.extend(words.iter().map(|word| word.load(Ordering::Relaxed)));
+            });
         }
         // ORDERING: Relaxed. Taken at rest.
         image.push(self.core.life.load(Ordering::Relaxed));
         // ORDERING: Relaxed. Taken at rest.
         image.push(self.core.condemned.load(Ordering::Relaxed));
-        image
     }
 }
 
@@ -182,14 +196,17 @@ impl<O: PgmapOps<Private = ()>> PgmapCore<O> {
     /// the state is a mixture, if the image does not fit.
     #[must_use]
     pub fn restore(&self, image: &[u64]) -> bool {
-        use crate::sync::Ordering;
         let mut words = image.iter();
         let mut is_fit = true;
         for extent in self.core.extents() {
-            extent.meta.for_each_word(|word, _| match words.next() {
-                // ORDERING: Relaxed. Done at rest.
-                Some(&value) => word.store(value, Ordering::Relaxed),
-                None => is_fit = false,
+            extent.meta.for_each_part(|part, _| {
+                for word in part {
+                    match words.next() {
+                        // ORDERING: Relaxed. Done at rest.
+                        Some(&value) => word.store(value, Ordering::Relaxed),
+                        None => is_fit = false,
+                    }
+                }
             });
             extent.index().announce_all();
         }
@@ -208,27 +225,29 @@ impl<O: PgmapOps<Private = ()>> PgmapCore<O> {
     /// For tests that show that a broken invariant is noticed.
     pub fn flip_bit(&self, seed: u64) {
         use crate::meta::WordKind;
-        use crate::sync::Ordering;
         let mut nr_words = 0_u64;
         for extent in self.core.extents() {
-            extent.meta.for_each_word(|_, kind| {
-                nr_words = nr_words.saturating_add(u64::from(kind != WordKind::Clean));
+            extent.meta.for_each_part(|words, kind| {
+                let nr = if kind == WordKind::Clean { 0 } else { words.len() };
+                nr_words = nr_words.saturating_add(nr as u64);
             });
         }
         let hash = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let (bit, mut left) = (hash >> 58, (hash >> 8).checked_rem(nr_words).unwrap_or(0));
         let mut is_done = false;
         for extent in self.core.extents() {
-            extent.meta.for_each_word(|word, kind| {
-                if kind == WordKind::Clean || is_done {
-                    return;
+            extent.meta.for_each_part(|words, kind| {
+                for word in words {
+                    if kind == WordKind::Clean || is_done {
+                        return;
+                    }
+                    if left == 0 {
+                        // ORDERING: Relaxed. Done at rest.
+                        word.fetch_xor(1 << bit, Ordering::Relaxed);
+                        is_done = true;
+                    }
+                    left = left.wrapping_sub(1);
                 }
-                if left == 0 {
-                    // ORDERING: Relaxed. Done at rest.
-                    word.fetch_xor(1 << bit, Ordering::Relaxed);
-                    is_done = true;
-                }
-                left = left.wrapping_sub(1);
             });
         }
     }
