@@ -261,7 +261,9 @@ impl Units {
         if left == 0 {
             Plan::Pieces(nr_folios)
         } else {
-            Plan::Short { is_tables: self.is_cut || self.openable < self.whole }
+            // From order 9 on nothing is fractured, so more tables would not help.
+            let is_tables = least < Order::BLOCK && (self.is_cut || self.openable < self.whole);
+            Plan::Short { is_tables }
         }
     }
 }
