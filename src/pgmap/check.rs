@@ -112,8 +112,10 @@ impl Extent {
                 // ORDERING: Relaxed. Checked at rest.
                 let read = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
                 if cells.iter().fold(0, |all, cell| all | read(cell)) != 0 {
-                    let mut words = cells.iter().map(Word::new).zip(pfn..);
-                    words.try_for_each(|(word, pfn)| empty(Pfn::new(pfn), word.read()))?;
+                    let mut words = cells.iter().map(Word::new).zip(0..);
+                    words.try_for_each(|(word, offset)| {
+                        empty(Pfn::new(pfn.wrapping_add(offset)), word.read())
+                    })?;
                 }
                 pfn = pfn.wrapping_add(cells.len() as u64);
             }
