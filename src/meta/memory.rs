@@ -1,6 +1,8 @@
 //! The metadata of one extent: every word of it, by name.
 
-use super::layout::{Block, Geometry, INDICES_PER_WORD, Layout, Region, RootMap, TABLE_LINES};
+use super::layout::{
+    Block, Geometry, INDICES_PER_WORD, Layout, Region, RootMap, TABLE_LINES, page_bit,
+};
 use super::word::Word;
 use super::{BLOCK_PAGES, CPUS, HINTS_BLOCK, LINE_WORDS, Lent, MetaLine, Tables, WORD_BITS};
 use crate::sync::{AtomicU64, Ordering};
@@ -101,6 +103,16 @@ mod def {
             line.unwrap_or(self.first.get())
         }
 
+        /// Returns `nr` lines from an offset on; none, where [`Meta::line`] would help itself.
+        pub(super) fn lines(&self, offset: u64, nr: u64) -> &[MetaLine] {
+            let (start, end) =
+                (usize::try_from(offset), usize::try_from(offset.saturating_add(nr)));
+            let range = start.unwrap_or(usize::MAX)..end.unwrap_or(usize::MAX);
+            let lines = self.lines.get().get(range);
+            debug_assert!(lines.is_some(), "{nr} lines at {offset} of {:?}", self.layout);
+            lines.unwrap_or_default()
+        }
+
         pub(super) const fn layout(&self) -> &Layout {
             &self.layout
         }
@@ -134,6 +146,18 @@ impl Meta {
     fn word_at(&self, offset: u64, index: u64) -> &AtomicU64 {
         let line = self.line(offset + index / LINE_WORDS as u64);
         &line.words()[index as usize % LINE_WORDS]
+    }
+
+    /// Yields `nr` words from the word `index` of an array of words on, line by line.
+    fn parts(&self, offset: u64, index: u64, nr: u64) -> impl Iterator<Item = &[AtomicU64]> {
+        let words = LINE_WORDS as u64;
+        let (first, end) = (index / words, (index + nr).div_ceil(words));
+        let lines = self.lines(offset + first, end - first);
+        lines.iter().zip(first..).map(move |(line, at)| {
+            let from = index.saturating_sub(at * words) as usize;
+            let to = (index + nr - at * words).min(words) as usize;
+            line.words().get(from..to).unwrap_or_default()
+        })
     }
 
     /// Returns the number of fracture tables that were ever handed out.
@@ -200,11 +224,35 @@ impl Meta {
 
     /// Returns the word that holds the table index of a block, and the index's place in it.
     pub(crate) fn index_cell(&self, block: Block) -> (&AtomicU64, u32) {
-        // Pairs are aligned to even absolute blocks, so that no word straddles two regions.
-        let odd = u64::from(self.geometry().block_head(Block(0)).as_u64() >> 9 & 1 == 1);
-        let position = block.0 as u64 + odd;
+        let position = block.0 as u64 + self.index_shift();
         let word = self.word_at(self.layout().indices, position / INDICES_PER_WORD);
         (word, (position % INDICES_PER_WORD) as u32 * 32)
+    }
+
+    /// Pairs are aligned to even absolute blocks, so that no word straddles two regions.
+    fn index_shift(&self) -> u64 {
+        u64::from(self.geometry().block_head(Block(0)).as_u64() >> 9 & 1 == 1)
+    }
+
+    /// Yields those of the blocks `first..=last` that have a fracture table, ascending.
+    pub(crate) fn tables_of(
+        &self,
+        first: Block,
+        last: Block,
+    ) -> impl Iterator<Item = (Block, Table<'_>)> {
+        let shift = self.index_shift();
+        let pair = |block: Block| (block.0 as u64 + shift) / INDICES_PER_WORD;
+        let (low, high) = (pair(first), pair(last));
+        // ORDERING: Relaxed. It only saves the look that acquires.
+        let is_used = |word: &AtomicU64| word.load(Ordering::Relaxed) != 0;
+        self.parts(self.layout().indices, low, high - low + 1)
+            .flatten()
+            .zip(low..)
+            .filter(move |&(word, _)| is_used(word))
+            .flat_map(move |(_, pair)| pair * INDICES_PER_WORD..(pair + 1) * INDICES_PER_WORD)
+            .filter_map(move |position| Some(Block(position.checked_sub(shift)? as usize)))
+            .filter(move |block| (first.0..=last.0).contains(&block.0))
+            .filter_map(|block| Some((block, self.table_of(block)?)))
     }
 
     /// Returns the fracture table of a block, if it has one.
@@ -326,47 +374,40 @@ impl Meta {
         }
     }
 
-    /// Calls `visit_fn` with every word that is neither a hint nor a mover nor a CPU's place, and
-    /// with what it is.
+    /// Calls `visit_fn` with every word that is neither a hint nor a mover nor a CPU's place, line
+    /// by line, and with what the words are.
     ///
     /// Those words are the state: two images are equal exactly if they are.
     #[cfg(any(test, feature = "model"))]
-    pub(crate) fn for_each_word(&self, mut visit_fn: impl FnMut(&AtomicU64, WordKind)) {
-        visit_fn(self.pool(), WordKind::Structure);
+    pub(crate) fn for_each_part(&self, mut visit_fn: impl FnMut(&[AtomicU64], WordKind)) {
+        let one = core::slice::from_ref;
+        visit_fn(one(self.pool()), WordKind::Structure);
         for index in 0..self.root_words() {
-            visit_fn(self.root(RootMap::Free, index), WordKind::Structure);
-            visit_fn(self.root(RootMap::Clean, index), WordKind::Clean);
+            visit_fn(one(self.root(RootMap::Free, index)), WordKind::Structure);
+            visit_fn(one(self.root(RootMap::Clean, index)), WordKind::Clean);
         }
         for region in (0..self.geometry().nr_regions()).map(Region) {
+            let (first, last) = self.geometry().region_bits(region);
             if !self.is_init(region) {
                 // Lazy initialisation does not show: the region reads as it will be then.
-                let (first, last) = self.geometry().region_bits(region);
-                let zero = AtomicU64::new(0);
-                (0..LINE_WORDS).for_each(|_| visit_fn(&zero, WordKind::Structure));
-                (0..LINE_WORDS).for_each(|_| visit_fn(&zero, WordKind::Clean));
-                (first..=last).for_each(|_| visit_fn(&zero, WordKind::State));
+                let zero = MetaLine::default();
+                visit_fn(zero.words(), WordKind::Structure);
+                visit_fn(zero.words(), WordKind::Clean);
+                (first..=last).for_each(|_| visit_fn(&zero.words()[..1], WordKind::State));
                 continue;
             }
-            for word in self.region(region, RegionLine::Free).words() {
-                visit_fn(word, WordKind::Structure);
-            }
-            for word in self.region(region, RegionLine::Clean).words() {
-                visit_fn(word, WordKind::Clean);
-            }
-            let (first, last) = self.geometry().region_bits(region);
-            for block in (first..=last).map(|bit| self.geometry().block_at(region, bit)) {
-                visit_fn(self.slot_cell(block), WordKind::State);
-                let Some(table) = self.table_of(block) else { continue };
-                visit_fn(self.index_cell(block).0, WordKind::Structure);
-                for page in 0..BLOCK_PAGES {
-                    visit_fn(table.cell(page), WordKind::State);
-                }
-                for word in table.free().words() {
-                    visit_fn(word, WordKind::Structure);
-                }
-                for word in table.clean().words() {
-                    visit_fn(word, WordKind::Clean);
-                }
+            visit_fn(self.region(region, RegionLine::Free).words(), WordKind::Structure);
+            visit_fn(self.region(region, RegionLine::Clean).words(), WordKind::Clean);
+            let [first, last] = [first, last].map(|bit| self.geometry().block_at(region, bit));
+            let nr_blocks = (last.0 - first.0 + 1) as u64;
+            self.parts(self.layout().slots, first.0 as u64, nr_blocks)
+                .for_each(|slots| visit_fn(slots, WordKind::State));
+            for (block, table) in self.tables_of(first, last) {
+                visit_fn(one(self.index_cell(block).0), WordKind::Structure);
+                self.parts(table.offset(), 0, BLOCK_PAGES as u64)
+                    .for_each(|cells| visit_fn(cells, WordKind::State));
+                visit_fn(table.free().words(), WordKind::Structure);
+                visit_fn(table.clean().words(), WordKind::Clean);
             }
         }
     }
@@ -432,6 +473,11 @@ impl<'a> Table<'a> {
     /// Returns the state word of a page.
     pub(crate) fn word(self, page: usize) -> Word<'a> {
         Word::new(self.cell(page))
+    }
+
+    /// Yields the cells of the state words of `pages`, which lie in the block, line by line.
+    pub(crate) fn cells(self, pages: PfnRange) -> impl Iterator<Item = &'a [AtomicU64]> {
+        self.meta.parts(self.offset(), page_bit(pages.start()) as u64, pages.nr_pages())
     }
 
     /// Returns the free bits.

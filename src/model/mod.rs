@@ -7,7 +7,7 @@
 //!
 //! An [`Op`] is one step, a [`History`] a world and its steps, with a text form that a port in
 //! another language can read. Whatever implements [`Subject`] can be run through a history by
-//! [`run`], which compares after every step:
+//! [`run`], which compares after every step, or with [`Looks::Few`] after some:
 //!
 //! * the [`Outcome`], exactly where it is determined, and for legality where there is a choice;
 //! * every page that is near anything, the folios, the free runs and the statistics;
@@ -67,7 +67,7 @@ pub use outcome::{
     Block, FolioKind, FolioView, HookEvent, Kind, Life, Outcome, PageView, Refusal, Tally, Totals,
 };
 pub use reference::Reference;
-pub use run::{Divergence, Report, run};
+pub use run::{Divergence, Looks, Report, run};
 pub use spec::Spec;
 pub use states::{FolioStates, expected_states, expected_states_of};
 pub use subject::{Caps, Limits, Subject};

@@ -1,4 +1,10 @@
-//! Running a history against a subject, compared with the specification after every step.
+//! Running a history against a subject, compared with the specification.
+//!
+//! Always compared, step by step: the answer and what the hook met; and on a refusal, the image of
+//! the state from before with the one from behind it. *Looking* is the expensive part: the
+//! subject's check of itself, and all folios, free runs, pages and sums against the specification.
+//! [`Looks`] says how often. Where nobody looks, a wrong state stays, unless later steps mend it,
+//! until the next look or the next answer; and a fuzzer also runs the beginnings of what it runs.
 
 use alloc::format;
 use alloc::string::String;
@@ -18,9 +24,19 @@ const PAGES_MAX: u128 = 64;
 /// In larger worlds, so many of each folio and free run, at their ends.
 const NEAR: u64 = 8;
 /// The sums, which follow from all the rest, once in so many steps.
-const TOTALS: usize = 4;
-/// While everything is given back, one look after so many steps.
-const LOOKS: usize = 8;
+const TOTALS: u64 = 4;
+/// While everything is given back, one look after so many steps; and of few looks, the first.
+const LOOKS: u64 = 8;
+
+/// When a run looks at everything that can be seen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Looks {
+    /// After every step that was not refused.
+    EveryStep,
+    /// After the last step, after everything was given back, and on the way after 8, 16, 32 ...
+    /// steps: for fuzzers, to which many histories are worth more than many looks at each.
+    Few,
+}
 
 /// What happened in a history without a fault.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -54,16 +70,23 @@ impl core::error::Error for Divergence {}
 ///
 /// # Errors
 ///
-/// Returns the first difference between what the subject and the specification say.
+/// Returns the first difference between what the subject and the specification say, as far as
+/// `looks` shows it.
 pub fn run<S: Subject>(
     subject: &mut S,
     geometry: &Geometry,
     ops: &[Op],
+    looks: Looks,
 ) -> Result<Report, Divergence> {
-    let mut runner = Runner::new(subject, geometry);
-    runner.compare().map_err(|why| runner.divergence(why))?;
+    let mut runner = Runner::new(subject, geometry, looks);
+    if looks == Looks::EveryStep {
+        runner.compare().map_err(|why| runner.divergence(why))?;
+    }
     for op in ops {
         runner.step(op)?;
+    }
+    if looks == Looks::Few {
+        runner.look().map_err(|why| runner.divergence(why))?;
     }
     runner.give_everything_back()?;
     Ok(runner.report)
@@ -72,9 +95,12 @@ pub fn run<S: Subject>(
 struct Runner<'s, S> {
     subject: &'s mut S,
     spec: Spec,
+    looks: Looks,
     report: Report,
     done: History,
+    /// The image of the state, if it was taken since the last change.
     image: Vec<u64>,
+    is_taken: bool,
     next_image: Vec<u64>,
     events: Vec<HookEvent>,
     /// Whether all that is left to do is to give everything back.
@@ -82,15 +108,15 @@ struct Runner<'s, S> {
 }
 
 impl<'s, S: Subject> Runner<'s, S> {
-    fn new(subject: &'s mut S, geometry: &Geometry) -> Self {
-        let mut image = Vec::new();
-        subject.image(&mut image);
+    fn new(subject: &'s mut S, geometry: &Geometry, looks: Looks) -> Self {
         Self {
             spec: Spec::new(geometry, subject.caps().limits),
             subject,
+            looks,
             report: Report::default(),
             done: History { geometry: geometry.clone(), ops: Vec::new() },
-            image,
+            image: Vec::new(),
+            is_taken: false,
             next_image: Vec::new(),
             events: Vec::new(),
             is_over: false,
@@ -106,41 +132,55 @@ impl<'s, S: Subject> Runner<'s, S> {
         if !self.subject.caps().allow(&op) {
             return Ok(());
         }
-        self.done.ops.push(op.clone());
-        self.try_step(&op).map_err(|why| self.divergence(why))
+        let result = self.try_step(&op);
+        self.done.ops.push(op);
+        result.map_err(|why| self.divergence(why))
     }
 
     fn try_step(&mut self, op: &Op) -> Result<(), String> {
+        let may_be_refused = !self.is_over && may_be_refused(op);
+        if may_be_refused && !self.is_taken {
+            self.image.clear();
+            self.subject.image(&mut self.image);
+        }
         let outcome = self.subject.apply(op);
         self.events.clear();
         self.subject.hook_log(&mut self.events);
-        if !self.is_over {
-            // Giving everything back is not refused, so nothing has to be the same.
-            self.next_image.clear();
-            self.subject.image(&mut self.next_image);
-        }
 
         self.report.steps += 1;
         let called = |event: &&HookEvent| matches!(event, HookEvent::Called { .. });
         self.report.hooks += self.events.iter().filter(called).count() as u64;
-        if let Outcome::Refused(_) = outcome {
+        let is_refused = matches!(outcome, Outcome::Refused(_));
+        if is_refused {
             self.report.refused += 1;
-            if self.image != self.next_image {
-                return Err(format!("{outcome:?} changed something"));
+            self.next_image.clear();
+            self.subject.image(&mut self.next_image);
+            if !may_be_refused || self.image != self.next_image {
+                return Err(format!("{outcome:?} changed something, or is never right"));
             }
         }
-        core::mem::swap(&mut self.image, &mut self.next_image);
+        self.is_taken = is_refused;
         self.spec.judge(op, &outcome, &self.events)?;
         // What is as it was looks as it did.
-        let is_refused = matches!(outcome, Outcome::Refused(_)) && !self.image.is_empty();
-        if is_refused || (self.is_over && self.done.ops.len() % LOOKS != 0) {
-            return Ok(());
-        }
+        let is_same = is_refused && !self.image.is_empty();
+        let is_due = match (self.looks, self.is_over) {
+            (Looks::EveryStep, false) => !is_same,
+            (Looks::EveryStep, true) => self.report.steps % LOOKS == 0,
+            (Looks::Few, false) => {
+                LOOKS <= self.report.steps && self.report.steps.is_power_of_two()
+            }
+            (Looks::Few, true) => false,
+        };
+        if is_due { self.look() } else { Ok(()) }
+    }
+
+    /// Looks at everything that can be seen.
+    fn look(&self) -> Result<(), String> {
         self.subject.check()?;
         self.compare()
     }
 
-    /// Compares everything that can be seen.
+    /// Compares everything that can be seen with what the specification says.
     fn compare(&self) -> Result<(), String> {
         let (subject, spec) = (&*self.subject, &self.spec);
         let mut folios = Vec::new();
@@ -151,7 +191,8 @@ impl<'s, S: Subject> Runner<'s, S> {
         if subject.free_runs(&mut runs) {
             differ("free runs", &runs, &spec.free_ranges())?;
         }
-        let has_totals = self.is_over || self.done.ops.len() % TOTALS == 0;
+        let has_totals =
+            self.is_over || self.looks == Looks::Few || self.report.steps % TOTALS == 0;
         if let Some(mut totals) = has_totals.then(|| subject.totals()).flatten() {
             let expected = spec.totals();
             let clean = expected.clean_pages..=spec.clean_pages_max();
@@ -194,9 +235,7 @@ impl<'s, S: Subject> Runner<'s, S> {
                 return Ok(());
             }
         }
-        let last =
-            self.spec.audit().and_then(|()| self.subject.check()).and_then(|()| self.compare());
-        last.map_err(|why| self.divergence(why))
+        self.spec.audit().and_then(|()| self.look()).map_err(|why| self.divergence(why))
     }
 }
 
@@ -214,4 +253,32 @@ fn differ<T: PartialEq + fmt::Debug>(what: &str, seen: &T, expected: &T) -> Resu
         return Ok(());
     }
     Err(format!("{what} are {seen:?} instead of {expected:?}"))
+}
+
+/// Returns whether the specification ever refuses such a step; only before one that it may refuse
+/// is an image of the state taken.
+fn may_be_refused(op: &Op) -> bool {
+    !matches!(
+        op,
+        Op::Publish { .. }
+            | Op::Release { .. }
+            | Op::ReleaseClean { .. }
+            | Op::MarkClean { .. }
+            | Op::Keep { .. }
+            | Op::Retire { .. }
+            | Op::DropUnique { .. }
+            | Op::UniqueIntoRaw { .. }
+            | Op::UniqueFromRaw { .. }
+            | Op::DropFolio { .. }
+            | Op::FolioIntoRaw { .. }
+            | Op::FolioFromRaw { .. }
+            | Op::Unpin { .. }
+            | Op::Unmap { .. }
+            | Op::SplitMap { .. }
+            | Op::Close { .. }
+            | Op::Reopen { .. }
+            | Op::SetHook { .. }
+            | Op::Reap { .. }
+            | Op::Kill {}
+    )
 }

@@ -141,7 +141,7 @@ fn the_specification_agrees_with_itself() {
     for seed in 0..2000 {
         let History { geometry, ops } = history(seed);
         let mut subject = Reference::new(&geometry, LIMITS);
-        match run(&mut subject, &geometry, &ops) {
+        match run(&mut subject, &geometry, &ops, Looks::EveryStep) {
             Ok(report) => {
                 total.steps += report.steps;
                 total.refused += report.refused;
@@ -292,13 +292,15 @@ const FAULTS: &[(&str, Fault)] = &[
 
 #[test]
 fn every_wrong_answer_is_found() {
-    for &(name, fault) in FAULTS {
+    for (&(name, fault), looks) in
+        FAULTS.iter().flat_map(|fault| [(fault, Looks::EveryStep), (fault, Looks::Few)])
+    {
         let found = (0..2000).any(|seed| {
             let History { geometry, ops } = history(seed);
             let inner = Reference::new(&geometry, LIMITS);
             let mut mutant = Mutant { inner, fault, log: Vec::new() };
-            run(&mut mutant, &geometry, &ops).is_err()
+            run(&mut mutant, &geometry, &ops, looks).is_err()
         });
-        assert!(found, "{name}");
+        assert!(found, "{name}, {looks:?}");
     }
 }

@@ -3,7 +3,8 @@
 use super::extent::Extent;
 use super::ops::PgmapOps;
 use super::owner::PgmapCore;
-use crate::meta::word::{Bits, Kind};
+use crate::meta::word::{Bits, Kind, Word};
+use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Order, Pfn, PfnRange};
 use crate::zone::CheckError;
 
@@ -27,17 +28,17 @@ impl Extent {
         let mut next = Some(range.start());
         // Ends: `next` grows on every turn, up to the end of the extent.
         while let Some(pfn) = next {
-            let free = self.index().free_run_at(pfn, range.last());
-            let step = match free {
-                Some(run) => {
+            let chunk = self.index().chunk(pfn);
+            let step = if chunk.is_free {
+                let run = PfnRange::new(pfn, chunk.nr_pages).ok();
+                if let Some(run) = run.and_then(|run| run.intersection(range)) {
                     self.check_no_heads(run)?;
                     report.free_pages = report.free_pages.saturating_add(run.nr_pages());
-                    run.nr_pages()
                 }
-                None => {
-                    report.nr_folios = report.nr_folios.saturating_add(1);
-                    self.check_folio(pfn)?
-                }
+                chunk.nr_pages
+            } else {
+                report.nr_folios = report.nr_folios.saturating_add(1);
+                self.check_folio(pfn)?
             };
             next = pfn.checked_add(step).filter(|&pfn| pfn <= range.last());
         }
@@ -85,37 +86,39 @@ impl Extent {
     /// Checks that no folio starts in `range`.
     fn check_no_heads(&self, range: PfnRange) -> Result<(), CheckError> {
         let empty = |pfn: Pfn, bits: Bits| match bits.kind() {
-            Kind::None if bits.raw() == 0 => Ok(()),
+            _ if bits.raw() == 0 => Ok(()),
             Kind::None | Kind::Undefined => Err(CheckError::BadWord { pfn, word: bits.raw() }),
             _ => Err(CheckError::Claimed { pfn }),
         };
+        let geometry = self.meta.geometry();
         let mut next = Some(range.start());
         // Ends: `next` grows on every turn, up to the end of the range.
         while let Some(pfn) = next {
-            let geometry = self.meta.geometry();
-            if !self.meta.is_init(geometry.region_of(pfn)) {
-                next = pfn
-                    .head(Order::REGION)
-                    .checked_add(Order::REGION.nr_pages())
-                    .filter(|&pfn| pfn <= range.last());
+            let is_init = self.meta.is_init(geometry.region_of(pfn));
+            let unit = if is_init { Order::BLOCK } else { Order::REGION };
+            let end = PfnRange::folio(pfn.head(unit), unit).map(PfnRange::last);
+            next = end.and_then(|end| end.checked_add(1)).filter(|&pfn| pfn <= range.last());
+            if !is_init {
                 continue;
             }
-            if let Some(word) =
-                pfn.is_aligned_to(Order::BLOCK).then(|| self.word(pfn, Order::BLOCK))
-            {
-                word.map_or(Ok(()), |word| empty(pfn, word.read()))?;
+            let block = geometry.block_of(pfn);
+            if pfn.is_aligned_to(Order::BLOCK) {
+                empty(pfn, self.meta.slot(block).read())?;
             }
-            let step = match self.word(pfn, Order::ZERO) {
-                Some(word) => {
-                    empty(pfn, word.read())?;
-                    1
+            let Some(table) = self.meta.table_of(block) else { continue };
+            let pages = end.and_then(|end| PfnRange::between(pfn, end.min(range.last())));
+            let mut pfn = pfn.as_u64();
+            for cells in pages.into_iter().flat_map(|pages| table.cells(pages)) {
+                // ORDERING: Relaxed. Checked at rest.
+                let read = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+                if cells.iter().fold(0, |all, cell| all | read(cell)) != 0 {
+                    let mut words = cells.iter().map(Word::new).zip(0..);
+                    words.try_for_each(|(word, offset)| {
+                        empty(Pfn::new(pfn.wrapping_add(offset)), word.read())
+                    })?;
                 }
-                None => {
-                    let last = pfn.as_u64() | (Order::BLOCK.nr_pages().wrapping_sub(1));
-                    last.wrapping_sub(pfn.as_u64()).wrapping_add(1)
-                }
-            };
-            next = pfn.checked_add(step).filter(|&pfn| pfn <= range.last());
+                pfn = pfn.wrapping_add(cells.len() as u64);
+            }
         }
         Ok(())
     }
@@ -164,17 +167,24 @@ impl<O: PgmapOps> PgmapCore<O> {
     #[cfg(any(test, feature = "model"))]
     #[must_use]
     pub fn image(&self) -> alloc::vec::Vec<u64> {
-        use crate::sync::Ordering;
         let mut image = alloc::vec::Vec::new();
+        self.append_image(&mut image);
+        image
+    }
+
+    /// Does as [`PgmapCore::image`] in memory that is there already.
+    #[cfg(any(test, feature = "model"))]
+    pub(crate) fn append_image(&self, image: &mut alloc::vec::Vec<u64>) {
         for extent in self.core.extents() {
-            // ORDERING: Relaxed. Taken at rest.
-            extent.meta.for_each_word(|word, _| image.push(word.load(Ordering::Relaxed)));
+            extent.meta.for_each_part(|words, _| {
+                // ORDERING: Relaxed. Taken at rest.
+                image.extend(words.iter().map(|word| word.load(Ordering::Relaxed)));
+            });
         }
         // ORDERING: Relaxed. Taken at rest.
         image.push(self.core.life.load(Ordering::Relaxed));
         // ORDERING: Relaxed. Taken at rest.
         image.push(self.core.condemned.load(Ordering::Relaxed));
-        image
     }
 }
 
@@ -188,14 +198,17 @@ impl<O: PgmapOps<Private = ()>> PgmapCore<O> {
     /// the state is a mixture, if the image does not fit.
     #[must_use]
     pub fn restore(&self, image: &[u64]) -> bool {
-        use crate::sync::Ordering;
         let mut words = image.iter();
         let mut is_fit = true;
         for extent in self.core.extents() {
-            extent.meta.for_each_word(|word, _| match words.next() {
-                // ORDERING: Relaxed. Done at rest.
-                Some(&value) => word.store(value, Ordering::Relaxed),
-                None => is_fit = false,
+            extent.meta.for_each_part(|part, _| {
+                for word in part {
+                    match words.next() {
+                        // ORDERING: Relaxed. Done at rest.
+                        Some(&value) => word.store(value, Ordering::Relaxed),
+                        None => is_fit = false,
+                    }
+                }
             });
             extent.index().announce_all();
         }
@@ -214,27 +227,29 @@ impl<O: PgmapOps<Private = ()>> PgmapCore<O> {
     /// For tests that show that a broken invariant is noticed.
     pub fn flip_bit(&self, seed: u64) {
         use crate::meta::WordKind;
-        use crate::sync::Ordering;
         let mut nr_words = 0_u64;
         for extent in self.core.extents() {
-            extent.meta.for_each_word(|_, kind| {
-                nr_words = nr_words.saturating_add(u64::from(kind != WordKind::Clean));
+            extent.meta.for_each_part(|words, kind| {
+                let nr = if kind == WordKind::Clean { 0 } else { words.len() };
+                nr_words = nr_words.saturating_add(nr as u64);
             });
         }
         let hash = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let (bit, mut left) = (hash >> 58, (hash >> 8).checked_rem(nr_words).unwrap_or(0));
         let mut is_done = false;
         for extent in self.core.extents() {
-            extent.meta.for_each_word(|word, kind| {
-                if kind == WordKind::Clean || is_done {
-                    return;
+            extent.meta.for_each_part(|words, kind| {
+                for word in words {
+                    if kind == WordKind::Clean || is_done {
+                        return;
+                    }
+                    if left == 0 {
+                        // ORDERING: Relaxed. Done at rest.
+                        word.fetch_xor(1 << bit, Ordering::Relaxed);
+                        is_done = true;
+                    }
+                    left = left.wrapping_sub(1);
                 }
-                if left == 0 {
-                    // ORDERING: Relaxed. Done at rest.
-                    word.fetch_xor(1 << bit, Ordering::Relaxed);
-                    is_done = true;
-                }
-                left = left.wrapping_sub(1);
             });
         }
     }

@@ -302,7 +302,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         let mut units = Units::default();
         for extent in self.core().extents() {
             let Some(part) = request.part_of(extent) else { continue };
-            if extent.index().add_units(part, nr_pages, order, &mut units) {
+            if extent.index().add_units(part, nr_pages, (order, request.least), &mut units) {
                 return Ok(());
             }
         }

@@ -82,14 +82,15 @@ impl Extent {
         let mut next = Some(range.start());
         // Ends: `next` grows on every turn, up to the end of the extent.
         while let Some(pfn) = next {
-            let free = self.index().free_run_at(pfn, range.last());
-            let step = match (free, self.find(pfn)) {
-                (Some(run), _) => run.nr_pages(),
-                (None, Some(found)) if found.head == pfn => {
+            let chunk = self.index().chunk(pfn);
+            let found = if chunk.is_free { None } else { self.find(pfn) };
+            let step = match found {
+                _ if chunk.is_free => chunk.nr_pages,
+                Some(found) if found.head == pfn => {
                     each_fn(FolioInfo::new(pfn, found.bits));
                     found.bits.order().nr_pages()
                 }
-                (None, _) => 1,
+                _ => 1,
             };
             next = pfn.checked_add(step).filter(|&pfn| pfn <= range.last());
         }

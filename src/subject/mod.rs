@@ -22,7 +22,7 @@ use core::slice::IterMut;
 use crate::meta::{Count, MetaLine, MetaSize, Tables};
 use crate::model::{
     Caps, Divergence, ExtentPlan, FolioKind, FolioView, Geometry, History, HookEvent, Lent, Life,
-    Limits, Op, Outcome, PageView, PolicyBits, Report, Subject, TableBudget, Tally, Totals,
+    Limits, Looks, Op, Outcome, PageView, PolicyBits, Report, Subject, TableBudget, Tally, Totals,
 };
 use crate::pgmap::{
     AddExtentError, AllocPolicy, Attach, Contents, ExtentAttrs, ExtentSlot, FolioInfo, HookContext,
@@ -33,17 +33,31 @@ use crate::units::{Order, Pfn, PfnRange};
 
 pub use owner::{Data, Owner};
 
-/// Runs a history against this crate.
+/// Runs a history against this crate, and looks after every step.
 ///
 /// # Errors
 ///
 /// Returns the first step at which the crate and the specification part ways.
 pub fn run(history: &History) -> Result<Report, Divergence> {
+    run_with(history, Looks::EveryStep)
+}
+
+/// Runs a history against this crate with few looks: what a fuzzer does.
+///
+/// # Errors
+///
+/// If the crate and the specification part ways, the history is run once more with a look after
+/// every step, and what that returns is returned; it names the step.
+pub fn run_quickly(history: &History) -> Result<Report, Divergence> {
+    run_with(history, Looks::Few).or_else(|late| run(history).and(Err(late)))
+}
+
+fn run_with(history: &History, looks: Looks) -> Result<Report, Divergence> {
     let History { geometry, ops } = history;
     if geometry.policy.owner_data {
-        with::<Box<u64>, _>(geometry, |subject| crate::model::run(subject, geometry, ops))
+        with::<Box<u64>, _>(geometry, |subject| crate::model::run(subject, geometry, ops, looks))
     } else {
-        with::<(), _>(geometry, |subject| crate::model::run(subject, geometry, ops))
+        with::<(), _>(geometry, |subject| crate::model::run(subject, geometry, ops, looks))
     }
 }
 
@@ -202,7 +216,7 @@ impl<D: Data> Subject for PgmapSubject<'_, '_, D> {
     }
 
     fn image(&self, words: &mut Vec<u64>) {
-        words.extend(self.pgmap.image());
+        self.pgmap.append_image(words);
     }
 
     fn check(&self) -> Result<(), String> {
@@ -262,11 +276,13 @@ fn tables(plan: &ExtentPlan) -> Tables {
     }
 }
 
-fn fill_with_noise(lines: &mut [MetaLine]) {
+fn fill_with_noise(lines: &[MetaLine]) {
     let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
-    for word in lines.iter().flat_map(MetaLine::words) {
+    for line in lines {
         noise = noise.rotate_left(5).wrapping_mul(0x2545_f491_4f6c_dd1d);
-        // ORDERING: Relaxed. Nobody else has the memory yet.
-        word.store(noise, Ordering::Relaxed);
+        for word in line.words() {
+            // ORDERING: Relaxed. Nobody else has the memory yet.
+            word.store(noise, Ordering::Relaxed);
+        }
     }
 }

@@ -13,10 +13,10 @@ use super::index::Index;
 use super::line;
 use crate::meta::{
     BLOCK_PAGES, Block, LINE_WORDS, MetaLine, PAGE_LEVELS, Region, RegionLine, RootMap, Table,
-    WORD_BITS,
+    WORD_BITS, page_bit,
 };
 use crate::sync::Ordering;
-use crate::units::{Order, Pfn};
+use crate::units::{Order, Pfn, PfnRange};
 
 /// What a self-check found broken. The names in brackets are those of `src/README.md`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -136,6 +136,15 @@ fn join(a: Bits, b: Bits, join_fn: impl Fn(u32, u32) -> u32) -> Bits {
     Bits::new(halves)
 }
 
+/// Returns all bits but `first..=last`.
+fn all_but(first: usize, last: usize) -> Bits {
+    let mut bits = Bits::new([u32::MAX; HALVES]);
+    if let Some(part) = bits.get_mut(first..=last) {
+        part.fill(false);
+    }
+    bits
+}
+
 impl Index<'_> {
     /// Checks the index against itself: I1, I10 to I13 and I33 as far as they concern it.
     pub(crate) fn check(&self) -> Result<(), CheckError> {
@@ -177,17 +186,25 @@ impl Index<'_> {
     }
 
     /// Returns the bits of the blocks of `region` that the extent does not have as a whole.
-    fn holes(&self, region: Region) -> Bits {
-        let mut holes = Bits::new([u32::MAX; HALVES]);
+    fn holes_of_region(&self, region: Region) -> Bits {
         let (first, last) = self.geometry().region_bits(region);
-        for bit in first..=last {
-            if self.geometry().is_whole_block(self.geometry().block_at(region, bit)) {
-                if let Some(mut hole) = holes.get_mut(bit) {
-                    *hole = false;
-                }
+        let mut holes = all_but(first, last);
+        // Of those that it touches, only the ones at its ends can be cut.
+        for bit in [first, last] {
+            if let Some(mut hole) = holes.get_mut(bit) {
+                *hole = !self.geometry().is_whole_block(self.geometry().block_at(region, bit));
             }
         }
         holes
+    }
+
+    /// Returns the bits of the pages of `block` that the extent does not have.
+    fn holes_of_block(&self, block: Block) -> Bits {
+        let (range, head) = (self.geometry().range(), self.geometry().block_head(block));
+        let pages = PfnRange::folio(head, Order::BLOCK).and_then(|pages| pages.intersection(range));
+        pages.map_or(Bits::new([u32::MAX; HALVES]), |pages| {
+            all_but(page_bit(pages.start()), page_bit(pages.last()))
+        })
     }
 
     fn check_region(&self, region: Region, owned: &mut u64) -> Result<(), CheckError> {
@@ -195,8 +212,7 @@ impl Index<'_> {
         let block_pfn = |bit: usize| Pfn::new(head.as_u64() + ((bit as u64) << PAGE_LEVELS));
         let free_line = self.meta.region(region, RegionLine::Free);
         let free = read(free_line);
-        let holes = self.holes(region);
-        if let Some(bit) = first_in_both(free, holes) {
+        if let Some(bit) = first_in_both(free, self.holes_of_region(region)) {
             return Err(CheckError::Hole { pfn: block_pfn(bit) });
         }
         if free.all() {
@@ -211,23 +227,24 @@ impl Index<'_> {
         }
         self.check_hints(region, None, line::orders(free_line) << PAGE_LEVELS)?;
 
-        let with_table = read(self.meta.region(region, RegionLine::Table));
+        let mut without = read(self.meta.region(region, RegionLine::Table));
         let (first, last) = self.geometry().region_bits(region);
-        for bit in first..=last {
-            let block = self.geometry().block_at(region, bit);
-            let table = self.meta.table_of(block);
-            let has_table = with_table.get(bit).is_some_and(|bit| *bit);
-            if has_table != table.is_some() {
-                return Err(CheckError::BadTable { pfn: block_pfn(bit) });
+        let block_at = |bit| self.geometry().block_at(region, bit);
+        for (block, table) in self.meta.tables_of(block_at(first), block_at(last)) {
+            let (_, bit) = self.geometry().place(block);
+            match without.get_mut(bit) {
+                Some(mut with_table) if *with_table => *with_table = false,
+                _ => return Err(CheckError::BadTable { pfn: block_pfn(bit) }),
             }
-            if let Some(table) = table {
-                *owned += 1;
-                let is_free =
-                    free.get(bit).is_some_and(|bit| *bit) || self.root_has(RootMap::Free, region);
-                self.check_table(block, table, is_free)?;
-            }
+            *owned += 1;
+            let is_free =
+                free.get(bit).is_some_and(|bit| *bit) || self.root_has(RootMap::Free, region);
+            self.check_table(block, table, is_free)?;
         }
-        Ok(())
+        match without.first_one() {
+            Some(bit) => Err(CheckError::BadTable { pfn: block_pfn(bit) }),
+            None => Ok(()),
+        }
     }
 
     fn check_table(&self, block: Block, table: Table<'_>, is_free: bool) -> Result<(), CheckError> {
@@ -242,15 +259,7 @@ impl Index<'_> {
         if let (true, Some(bit)) = (is_free, free.first_one()) {
             return Err(CheckError::Claimed { pfn: page(bit) });
         }
-        let mut holes = Bits::ZERO;
-        if !self.geometry().is_whole_block(block) {
-            for bit in 0..BLOCK_PAGES {
-                if let Some(mut hole) = holes.get_mut(bit) {
-                    *hole = !self.geometry().range().contains(page(bit));
-                }
-            }
-        }
-        if let Some(bit) = first_in_both(free, holes) {
+        if let Some(bit) = first_in_both(free, self.holes_of_block(block)) {
             return Err(CheckError::Hole { pfn: page(bit) });
         }
         if free.all() {

@@ -1,26 +1,25 @@
 //! Free runs: what is free, in ascending order, whatever the level it lives at.
 #![expect(
     clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
     reason = "chunks are at most a region, positions inside the extent"
 )]
 
 use super::index::Index;
 use super::line;
-use crate::meta::{BLOCK_PAGES, REGION_BLOCKS, Region, RegionLine, RootMap, WORD_BITS, page_bit};
+use crate::meta::{BLOCK_PAGES, RegionLine, RootMap, WORD_BITS, page_bit};
 use crate::sync::Ordering;
 use crate::units::{Order, Pfn, PfnRange};
 
 /// A stretch of pages that are all free, or all not.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Chunk {
-    pub(super) is_free: bool,
-    pub(super) nr_pages: u64,
+pub(crate) struct Chunk {
+    pub(crate) is_free: bool,
+    pub(crate) nr_pages: u64,
 }
 
 impl Index<'_> {
-    /// Returns the stretch that starts at `pfn` and ends where looking at one word ends.
-    pub(super) fn chunk(&self, pfn: Pfn) -> Chunk {
+    /// Returns the stretch that starts at `pfn` and ends where looking at one line ends.
+    pub(crate) fn chunk(&self, pfn: Pfn) -> Chunk {
         let (meta, geometry) = (self.meta, self.geometry());
         let to_end = |order: Order| order.nr_pages() - (pfn.as_u64() & (order.nr_pages() - 1));
         let region = geometry.region_of(pfn);
@@ -32,37 +31,24 @@ impl Index<'_> {
         }
         let block = geometry.block_of(pfn);
         let (_, bit) = geometry.place(block);
-        let is_free = line::is_set(meta.region(region, RegionLine::Free), bit);
+        let free = meta.region(region, RegionLine::Free);
+        let is_free = line::is_set(free, bit);
         let table = if is_free { None } else { meta.table_of(block) };
         let Some(table) = table else {
-            let nr_blocks = if is_free { 1 } else { self.nr_idle_blocks(region, bit) };
+            let nr_blocks = if is_free {
+                nr_zeroes(bit, |index| !line::word(free, index))
+            } else {
+                // Neither free nor with a table.
+                let owned = meta.region(region, RegionLine::Table);
+                nr_zeroes(bit, |index| line::word(free, index) | line::word(owned, index))
+            };
             let more = (nr_blocks - 1) * BLOCK_PAGES as u64;
             return Chunk { is_free, nr_pages: to_end(Order::BLOCK) + more };
         };
-        let bit = page_bit(pfn);
-        let rest = line::word(table.free(), bit / WORD_BITS) >> (bit % WORD_BITS);
-        let left = (WORD_BITS - bit % WORD_BITS) as u32;
-        let is_free = rest & 1 == 1;
-        let same = if is_free { rest.trailing_ones() } else { rest.trailing_zeros() };
-        Chunk { is_free, nr_pages: u64::from(same.min(left)) }
-    }
-
-    /// Returns how many blocks from `bit` on, which is one, neither are free nor own a table.
-    fn nr_idle_blocks(&self, region: Region, bit: usize) -> u64 {
-        let free = self.meta.region(region, RegionLine::Free);
-        let owned = self.meta.region(region, RegionLine::Table);
-        let mut next = bit;
-        // Ends: `next` grows by what is left of its word, up to the end of the region.
-        while next < REGION_BLOCKS {
-            let index = next / WORD_BITS;
-            let busy = (line::word(free, index) | line::word(owned, index)) >> (next % WORD_BITS);
-            if busy != 0 {
-                next += busy.trailing_zeros() as usize;
-                break;
-            }
-            next = (index + 1) * WORD_BITS;
-        }
-        (next.max(bit + 1) - bit) as u64
+        let (free, bit) = (table.free(), page_bit(pfn));
+        let is_free = line::is_set(free, bit);
+        let flip = if is_free { u64::MAX } else { 0 };
+        Chunk { is_free, nr_pages: nr_zeroes(bit, |index| line::word(free, index) ^ flip) }
     }
 
     /// Returns the first maximal free run that starts at `from` or behind it, cut at `last`.
@@ -156,4 +142,21 @@ impl Iterator for FreeRuns<'_> {
         self.next = run.and_then(|run| run.last().checked_add(1)).filter(|&pfn| pfn <= self.last);
         run
     }
+}
+
+/// Returns how many bits of a line are zero from `bit` on, which counts as zero: it was read
+/// before, and may have changed since.
+fn nr_zeroes(bit: usize, word_fn: impl Fn(usize) -> u64) -> u64 {
+    let mut next = bit;
+    // Ends: `next` grows by what is left of its word, up to the end of the line.
+    while next < BLOCK_PAGES {
+        let index = next / WORD_BITS;
+        let ones = word_fn(index) >> (next % WORD_BITS);
+        if ones != 0 {
+            next += ones.trailing_zeros() as usize;
+            break;
+        }
+        next = (index + 1) * WORD_BITS;
+    }
+    (next.max(bit + 1) - bit) as u64
 }

@@ -3,7 +3,9 @@
 //! A set or a bulk that fails gives back what it took, but a block that it fractured keeps its
 //! table. So where tables could be used up for nothing, the free runs are counted first. The count
 //! does not depend on which runs are taken: an aligned run of order *o* holds exactly two of order
-//! *o* - 1, wherever it is.
+//! *o* - 1, wherever it is. It would depend on which blocks are fractured, where the ends of a
+//! range cut through whole ones: a table that goes there yields less, and so it is assumed to go
+//! there.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "counts of pages of one extent, positions inside it"
@@ -35,7 +37,7 @@ impl<'a> Index<'a> {
         is_fractured: bool,
     ) -> Result<(), Shortage> {
         let mut left = nr_pages;
-        let mut supply = Supply { fresh: u64::from(self.meta.tables_left()), is_short: false };
+        let mut ends = self.ends(range, align, unit);
         let mut next = Some(range.start());
         // Ends: `next` grows on every turn, up to the end of the range.
         while let Some(pfn) = next {
@@ -43,16 +45,18 @@ impl<'a> Index<'a> {
             let Some(run) = rest.and_then(|rest| self.free_run_up_to(rest, left.max(1))) else {
                 break;
             };
-            let units = units_in(run, align, unit);
-            let usable =
-                if is_fractured { self.usable(run, units, unit, &mut supply) } else { units };
+            let usable = if is_fractured {
+                self.usable(run, align, unit, &mut ends)
+            } else {
+                units_in(run, align, unit)
+            };
             left = left.saturating_sub(usable);
             if left == 0 {
                 return Ok(());
             }
             next = run.last().checked_add(1).filter(|&pfn| pfn <= range.last());
         }
-        Err(Shortage { missing: left, is_tables: supply.is_short })
+        Err(Shortage { missing: left, is_tables: ends.is_short })
     }
 
     /// Returns the first free run of `range`, cut off at a block border once it is long enough.
@@ -80,28 +84,67 @@ impl<'a> Index<'a> {
         PfnRange::between(start?, range.last())
     }
 
-    /// Returns how many of the `units` pages of a run can be had, block by block.
-    fn usable(&self, run: PfnRange, units: u64, unit: Order, supply: &mut Supply) -> u64 {
+    /// Returns how many pages of a run can be had in runs of `unit`, block by block.
+    fn usable(&self, run: PfnRange, align: Order, unit: Order, ends: &mut Ends) -> u64 {
         let mut usable = 0;
         let mut next = Some(run.start());
         // Ends: `next` grows by a block on every turn, up to the end of the run.
         while let Some(pfn) = next {
             let end = Pfn::new(pfn.as_u64() | (BLOCK_PAGES as u64 - 1)).min(run.last());
-            let block = self.geometry().block_of(pfn);
-            let region = self.geometry().region_of(pfn);
-            let has_table = self.meta.is_init(region) && self.meta.table_of(block).is_some();
-            let pages = PfnRange::between(pfn, end).map_or(0, |part| units_in(part, unit, unit));
-            if has_table {
+            next = end.checked_add(1).filter(|&pfn| pfn <= run.last());
+            let Some(part) = PfnRange::between(pfn, end) else { continue };
+            let pages = units_in(part, align, unit);
+            if pages == 0 {
+                continue;
+            }
+            if self.has_table(pfn) || ends.owed.contains(&Some(part)) {
                 usable += pages;
-            } else if supply.fresh != 0 {
-                supply.fresh -= 1;
+            } else if ends.fresh != 0 && part.nr_pages() == BLOCK_PAGES as u64 {
+                ends.fresh -= 1;
                 usable += pages;
             } else {
-                supply.is_short = true;
+                ends.is_short = true;
             }
-            next = end.checked_add(1).filter(|&pfn| pfn <= run.last());
         }
-        usable.min(units)
+        usable
+    }
+
+    fn has_table(&self, pfn: Pfn) -> bool {
+        let geometry = self.geometry();
+        self.meta.is_init(geometry.region_of(pfn))
+            && self.meta.table_of(geometry.block_of(pfn)).is_some()
+    }
+
+    /// Deals the tables that are left to the ends of `range`, then to whole blocks.
+    ///
+    /// An end needs one if its block is whole and free, but the range has only a part of it, in
+    /// which there are runs of `unit`.
+    fn ends(&self, range: PfnRange, align: Order, unit: Order) -> Ends {
+        let first = Pfn::new(range.start().as_u64() | (BLOCK_PAGES as u64 - 1)).min(range.last());
+        let last = range.last().head(Order::BLOCK);
+        let head = PfnRange::between(range.start(), first);
+        let tail = if first < last { PfnRange::between(last, range.last()) } else { None };
+        let [head, tail] = [head, tail].map(|end| {
+            end.filter(|end| {
+                end.nr_pages() < BLOCK_PAGES as u64
+                    && units_in(*end, align, unit) != 0
+                    && !self.has_table(end.start())
+                    && self.chunk(end.start()).is_free
+            })
+        });
+        let mut cut = [None; 2];
+        let mut fresh = u64::from(self.meta.tables_left());
+        // The shorter one first, for it yields less.
+        let nr_pages = |end: Option<PfnRange>| end.map_or(0, PfnRange::nr_pages);
+        let is_ascending = nr_pages(head) <= nr_pages(tail);
+        let mut owed = if is_ascending { [head, tail] } else { [tail, head] };
+        for (end, cut) in owed.iter_mut().zip(&mut cut).filter(|(end, _)| end.is_some()) {
+            if fresh == 0 {
+                *cut = end.take();
+            }
+            fresh = fresh.saturating_sub(1);
+        }
+        Ends { owed, cut, fresh, is_short: false }
     }
 
     /// Returns the first page of `range`, all of it free, whose block would have to be fractured
@@ -169,9 +212,15 @@ impl<'a> Index<'a> {
     }
 }
 
-/// Tables that whole blocks may still get.
-struct Supply {
+/// What becomes of the tables that are left.
+struct Ends {
+    /// The ends of the range that get one.
+    owed: [Option<PfnRange>; 2],
+    /// The ends of the range for which there is none.
+    cut: [Option<PfnRange>; 2],
+    /// How many whole blocks may get one.
     fresh: u64,
+    /// Whether there was a part for which there was none.
     is_short: bool,
 }
 
@@ -261,7 +310,9 @@ impl Units {
         if left == 0 {
             Plan::Pieces(nr_folios)
         } else {
-            Plan::Short { is_tables: self.is_cut || self.openable < self.whole }
+            // From order 9 on nothing is fractured, so more tables would not help.
+            let is_tables = least < Order::BLOCK && (self.is_cut || self.openable < self.whole);
+            Plan::Short { is_tables }
         }
     }
 }
@@ -272,11 +323,11 @@ impl Index<'_> {
         &self,
         range: PfnRange,
         nr_pages: u64,
-        order: Order,
+        (order, least): (Order, Order),
         units: &mut Units,
     ) -> bool {
         let before = *units;
-        let mut fresh = u64::from(self.meta.tables_left());
+        let ends = self.ends(range, least, least);
         let mut next = Some(range.start());
         // Ends: `next` grows on every turn, up to the end of the range.
         while let Some(pfn) = next {
@@ -285,7 +336,7 @@ impl Index<'_> {
                 break;
             };
             let whole = units_in(run, Order::BLOCK, Order::BLOCK) >> PAGE_LEVELS;
-            let cut = self.unusable_ends(run, &mut fresh);
+            let cut = ends.cut.map(|end| end.filter(|&end| run.contains_range(end)));
             units.is_cut |= cut.iter().any(Option::is_some);
             for order in Order::all() {
                 let mut nr = units_in(run, order, order) >> order.as_u8();
@@ -300,40 +351,18 @@ impl Index<'_> {
                 }
             }
             units.whole += whole;
-            units.openable = before.openable + (units.whole - before.whole).min(fresh);
+            units.openable = before.openable + (units.whole - before.whole).min(ends.fresh);
             if units.is_plenty(nr_pages, order) {
                 return true;
             }
             next = run.last().checked_add(1).filter(|&pfn| pfn <= range.last());
         }
         let whole = units.whole - before.whole;
-        if fresh < whole {
-            units.openable = before.openable + (fresh + self.whole_with_table(range)).min(whole);
+        if ends.fresh < whole {
+            units.openable =
+                before.openable + (ends.fresh + self.whole_with_table(range)).min(whole);
         }
         false
-    }
-
-    /// Returns the ends of a run that lie in a block without a table for which there is none left.
-    ///
-    /// Such a block is whole and free, but the range in question has only a part of it.
-    fn unusable_ends(&self, run: PfnRange, fresh: &mut u64) -> [Option<PfnRange>; 2] {
-        let first = Pfn::new(run.start().as_u64() | (BLOCK_PAGES as u64 - 1)).min(run.last());
-        let last = run.last().head(Order::BLOCK).max(run.start());
-        let head = PfnRange::between(run.start(), first);
-        let tail = if first < last { PfnRange::between(last, run.last()) } else { None };
-        [head, tail].map(|end| {
-            let end = end.filter(|end| end.nr_pages() < BLOCK_PAGES as u64)?;
-            let region = self.geometry().region_of(end.start());
-            let block = self.geometry().block_of(end.start());
-            if self.meta.is_init(region) && self.meta.table_of(block).is_some() {
-                return None;
-            }
-            if *fresh != 0 {
-                *fresh -= 1;
-                return None;
-            }
-            Some(end)
-        })
     }
 
     /// Returns how many blocks inside `range` are whole, free, and own a table.

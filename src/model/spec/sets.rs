@@ -39,10 +39,12 @@ impl Spec {
             return Ok(Answer::Refused(faults));
         }
         let (wanted, unit) = (u128::from(pages.0), 1 << least.0);
+        // Only what is smaller than a block takes a table.
+        let small = if least.0 < Order::BLOCK.as_u8() { wanted / unit } else { 0 };
         let free = self.clip(filter, self.free_runs());
         let there: u128 = free.iter().map(|run| nr_places(*run, unit, unit) * unit).sum();
         if there < wanted {
-            let mut faults = self.too_little(wanted / unit);
+            let mut faults = self.too_little(small);
             // How many clean folios there are may only be known once there is no room for more.
             let pieces = seen.refusal().filter(|why| {
                 matches!(*why, Refusal::TooManyPieces { needed } if u64::from(room.0) < needed)
@@ -52,7 +54,7 @@ impl Spec {
         }
         let orders = least.0..=prefer.0;
         match seen.refusal() {
-            Some(Refusal::NoTables) if self.may_lack_tables(wanted / unit) => {
+            Some(Refusal::NoTables) if self.may_lack_tables(small) => {
                 return refuse(Refusal::NoTables);
             }
             Some(why @ Refusal::TooManyPieces { needed })
@@ -230,10 +232,12 @@ impl Spec {
         let step = size.max(filter.step);
         let free = self.clip(filter, self.free_runs());
         let there: u128 = free.iter().map(|run| nr_places(*run, size, step)).sum();
+        // Only what is smaller than a block takes a table.
+        let small = if size < Order::BLOCK.nr_pages().into() { number.0.into() } else { 0 };
         if there < number.0.into() {
-            return Ok(Answer::Refused(self.too_little(number.0.into())));
+            return Ok(Answer::Refused(self.too_little(small)));
         }
-        if seen.refusal() == Some(Refusal::NoTables) && self.may_lack_tables(number.0.into()) {
+        if seen.refusal() == Some(Refusal::NoTables) && self.may_lack_tables(small) {
             return refuse(Refusal::NoTables);
         }
         let wanted = size * u128::from(number.0);

@@ -4,7 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::super::runs::{Run, pfn};
-use super::{Extent, Spec};
+use super::{Extent, Folio, Spec};
 use crate::units::{Order, Pfn};
 
 /// The number of pages that share a fracture table.
@@ -73,7 +73,11 @@ impl Spec {
 
     /// Returns whether no folio and no border lies in the run.
     pub(super) fn is_free(&self, run: Run) -> bool {
-        self.free_runs().iter().any(|free| free.covers(run))
+        // Folios ascend and share no page, so the last one that starts in time reaches farthest.
+        let last = self.folios.range(..run.end).next_back();
+        let is_taken =
+            |(&head, folio): (&u128, &Folio)| run.start < Run::folio(pfn(head), folio.order).end;
+        self.extent_of(run).is_some() && !last.is_some_and(is_taken)
     }
 
     /// Returns the first page of the run that is not free.
@@ -99,7 +103,8 @@ impl Spec {
 
     /// Returns whether the pieces need more fracture tables than are left.
     pub(super) fn lacks_tables(&self, pieces: &[(Pfn, Order)]) -> bool {
-        self.extents.iter().any(|extent| {
+        let mut limited = self.extents.iter().filter(|extent| extent.budget.is_some());
+        limited.any(|extent| {
             let blocks: BTreeSet<u128> = pieces
                 .iter()
                 .filter(|(_, order)| *order < Order::BLOCK)
