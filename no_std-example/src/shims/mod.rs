@@ -10,7 +10,7 @@
 //! No shim: `Policy::private`, `Policy::coherent`, `Policy::fs_dax`, `Policy::generic` and
 //! `Policy::pci_p2pdma`, because they are constants.
 //!
-//! No shim: `HeapMeta::zeroed` and `HeapMeta::lines_mut`, because they need `std`.
+//! No shim: `HeapMeta::zeroed` and `HeapMeta::lines_mut`, because they need the standard library.
 //!
 //! Formatting is left out as well: the formatting code of `core` itself has panics, and an image
 //! that formats nothing holds none of it.
