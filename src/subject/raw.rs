@@ -1,4 +1,5 @@
-//! From raw forms back to handles. The table has each raw form once, which is the promise kept.
+//! From raw forms back to handles. The table has each raw form once, which is the promise kept; and
+//! a step that drops counts of others than its own meets no handle and no borrow of theirs.
 #![expect(unsafe_code, reason = "the raw forms are part of what is tested")]
 
 use super::{Data, Owner};
@@ -21,7 +22,8 @@ pub(super) fn folio<D: Data>(
     core: &PgmapCore<Owner<D>>,
     raw: RawFolio,
 ) -> Option<Folio<'_, Owner<D>>> {
-    // SAFETY: As for `unique`; or the specification's ledger says that this raw reference exists.
+    // SAFETY: As for `unique`. A reference that is found by its page may be another's in the table,
+    // of which no handle is alive; the word says that the folio is, and its data with it.
     unsafe { core.folio_from_raw(raw) }
 }
 
@@ -57,7 +59,7 @@ pub(super) fn put<D: Data>(
     nr: u32,
 ) -> Result<Put, CountError> {
     match kind {
-        // SAFETY: A resolved step drops what the ledger of raw counts has, or more than exist.
+        // SAFETY: No handle of this pgmap is alive, so nobody relies on a count that goes.
         Kind::Refs => unsafe { core.put_raw(pfn, nr) },
         // SAFETY: As above.
         Kind::Pins => unsafe { core.unpin_raw(pfn, nr) },
@@ -74,6 +76,6 @@ pub(super) fn freeze<D: Data>(
     if raw_refs == 0 {
         return folio.try_freeze();
     }
-    // SAFETY: A resolved step expects exactly the raw references of the ledger, or fails.
+    // SAFETY: `folio` is the only handle that is alive, so nobody relies on what is consumed.
     unsafe { folio.try_freeze_raw(raw_refs) }
 }
