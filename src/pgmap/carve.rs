@@ -278,8 +278,13 @@ impl<'a, O: PgmapOps> UniqueFolio<'a, O> {
             return Err(SplitError { folio: self, reason: SplitReason::NotPart { part, folio } });
         };
         let (_, order, is_clean) = self.into_parts();
-        at.reshape_into(order, cut);
-        Ok(Carved { pgmap: at.pgmap, part_at, cut, is_clean })
+        let head_at = at.reshape_into(order, cut);
+        let carved = Carved { pgmap: at.pgmap, part_at, cut, is_clean };
+        // All pieces exist now; should the owner's hook panic, they are dropped one by one.
+        let on_unwind = (carved.part(), carved.rest());
+        head_at.announce_pieces(cut);
+        core::mem::forget(on_unwind);
+        Ok(carved)
     }
 
     /// Sees to it that every block of which a piece below order 9 is made owns a table.
@@ -340,12 +345,13 @@ impl<O: PgmapOps> FolioRef<'_, O> {
     /// Replaces the unique folio here, of order `from`, by the pieces of `cut`.
     ///
     /// The word of the head may move from its block to the block's table, and its data along.
-    fn reshape_into(self, from: Order, cut: Cut) {
+    /// Returns the place of the piece that keeps the head.
+    fn reshape_into(self, from: Order, cut: Cut) -> Self {
         let mut first = self;
         for (head, order) in cut.tiles() {
             let Some(piece) = self.sibling(head, order) else {
                 debug_assert!(false, "a piece without a word: {cut:?}");
-                return;
+                return first;
             };
             if head == self.head {
                 first = self.relocate(piece, from, order);
@@ -360,7 +366,19 @@ impl<O: PgmapOps> FolioRef<'_, O> {
             }
             piece.word.begin(order);
             self.pgmap.begin_private(self.extent, head, order);
-            self.pgmap.ops().folio_split(first.private(), piece.private_mut(), head, order);
+        }
+        first
+    }
+
+    /// Calls the owner's hook for each piece of `cut` but the one here, which keeps the head.
+    fn announce_pieces(self, cut: Cut) {
+        for (head, order) in cut.tiles().filter(|&(head, _)| head != self.head) {
+            let is_missing =
+                (seeded!(SplitOldOrder) || seeded!(SplitForgetsLast)) && cut.is_last(head, order);
+            let piece = if is_missing { None } else { self.sibling(head, order) };
+            if let Some(piece) = piece {
+                self.pgmap.ops().folio_split(self.private(), piece.private_mut(), head, order);
+            }
         }
     }
 

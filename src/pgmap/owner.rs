@@ -174,21 +174,18 @@ impl<O: PgmapOps> PgmapCore<O> {
 
     /// Runs the free hook, and then, one by one, those of the folios that it handed over.
     pub(super) fn run_hook<'a>(&'a self, at: FolioRef<'a, O>, order: Order, wake: bool) {
-        let mut cx = HookCx { pgmap: self, later: 0 };
+        let mut later = Later { cx: HookCx { pgmap: self, later: 0 } };
         let mut next = Some((at, order, wake));
         // Ends: every turn is one last put, and each was caused by a hook that the owner wrote.
         while let Some((at, order, wake)) = next {
+            let waker = Waker { at, wake };
             let order = if seeded!(HookWrongOrder) { order.grow().unwrap_or(order) } else { order };
             if seeded!(HookTwice) {
-                self.ops.folio_free(UniqueFolio::new(at, order, false), &mut cx);
+                self.ops.folio_free(UniqueFolio::new(at, order, false), &mut later.cx);
             }
-            self.ops.folio_free(UniqueFolio::new(at, order, false), &mut cx);
-            at.wake(wake);
-            next = self.condemned(cx.later).map(|at| {
-                let bits = at.word.absolve();
-                cx.later = bits.link();
-                (at, bits.order(), bits.has_waiter())
-            });
+            self.ops.folio_free(UniqueFolio::new(at, order, false), &mut later.cx);
+            drop(waker);
+            next = later.next();
         }
     }
 
@@ -300,6 +297,45 @@ impl<O: PgmapOps> fmt::Debug for PgmapCore<O> {
             write!(f, ", {}", extent.range())?;
         }
         f.write_str(")")
+    }
+}
+
+/// The folios that a hook handed over; what is left of them when it panics is condemned, so that
+/// [`PgmapCore::reap`] finds it.
+struct Later<'a, O: PgmapOps> {
+    cx: HookCx<'a, O>,
+}
+
+impl<'a, O: PgmapOps> Iterator for Later<'a, O> {
+    /// A folio, its order, and whether somebody waits for it.
+    type Item = (FolioRef<'a, O>, Order, bool);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let at = self.cx.pgmap.condemned(self.cx.later)?;
+        let bits = at.word.absolve();
+        self.cx.later = bits.link();
+        Some((at, bits.order(), bits.has_waiter()))
+    }
+}
+
+impl<O: PgmapOps> Drop for Later<'_, O> {
+    fn drop(&mut self) {
+        // Ends: the list gets shorter on every turn; without a panic it is empty.
+        while let Some((at, order, wake)) = self.next() {
+            self.cx.pgmap.condemn(at, order, wake);
+        }
+    }
+}
+
+/// A wake-up that follows the verdict of a hook, even that of one that panics.
+struct Waker<'a, O: PgmapOps> {
+    at: FolioRef<'a, O>,
+    wake: bool,
+}
+
+impl<O: PgmapOps> Drop for Waker<'_, O> {
+    fn drop(&mut self) {
+        self.at.wake(self.wake);
     }
 }
 

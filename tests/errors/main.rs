@@ -16,5 +16,6 @@ mod attach;
 mod claim;
 mod counts;
 mod directory;
+mod panics;
 mod park;
 mod shape;
