@@ -28,7 +28,7 @@
     reason = "orders are below 18, bits below 512, words below eight"
 )]
 
-use super::index::Index;
+use super::index::{Index, Piece};
 use super::line;
 use crate::meta::{Block, PAGE_LEVELS, Region, RegionLine, RootMap, Table, WORD_BITS};
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -96,25 +96,23 @@ impl<'a> Index<'a> {
         Epoch(sum)
     }
 
-    /// Does what a free of the pages around `bit` owes: merges a full block, or raises hints.
-    pub(super) fn settle_block(&self, block: Block, table: Table<'_>, bit: usize) {
+    /// Does what a free of some pages owes: merges a full block, or raises hints.
+    pub(super) fn settle_block(&self, block: Block, table: Table<'_>, piece: Piece) {
         // ORDERING(free-look): the free bits are set before the neighbours and the hints are read.
         fence(Ordering::SeqCst);
-        match line::run_order(table.free(), bit) {
-            None => {}
+        match line::run_order(table.free(), piece.bit) {
             Some(PAGE_LEVELS) => self.merge_block(block, table),
-            Some(order) => self.raise_block(block, table, (2 << order) - 1),
+            found => self.raise_block(block, table, orders_around(piece, found)),
         }
     }
 
-    /// Does what a free of the blocks around `bit` owes: merges a full region, or raises hints.
-    pub(super) fn settle_region(&self, region: Region, bit: usize) {
+    /// Does what a free of some blocks owes: merges a full region, or raises hints.
+    pub(super) fn settle_region(&self, region: Region, piece: Piece) {
         // ORDERING(free-look): the free bits are set before the neighbours and the hints are read.
         fence(Ordering::SeqCst);
-        match line::run_order(self.meta.region(region, RegionLine::Free), bit) {
-            None => {}
+        match line::run_order(self.meta.region(region, RegionLine::Free), piece.bit) {
             Some(PAGE_LEVELS) => self.merge_region(region),
-            Some(order) => self.raise_region(region, ((2 << order) - 1) << PAGE_LEVELS),
+            found => self.raise_region(region, orders_around(piece, found) << PAGE_LEVELS),
         }
     }
 
@@ -263,6 +261,18 @@ impl<'a> Mask<'a> {
             let count = seen.wrapping_add(one) & self.count;
             Some(seen & !self.count & !(1 << order) | count)
         });
+    }
+}
+
+/// Returns the orders that a piece that was just freed may offer, where a look at its first bit
+/// found a free run of the order `found` around it.
+///
+/// Part of the piece may be gone by the time of the look, its first bit perhaps; then what is left
+/// of it are runs of lower orders than its own.
+fn orders_around(piece: Piece, found: Option<u8>) -> u64 {
+    match found {
+        Some(order) if piece.order <= order => (2 << order) - 1,
+        _ => (1 << piece.order) - 1,
     }
 }
 

@@ -166,13 +166,13 @@ impl<'a> Index<'a> {
     fn free_pages(&self, block: Block, table: Table<'_>, piece: Piece, after: Contents) {
         set_clean(table.clean(), piece, after);
         line::free(table.free(), piece.bit, piece.order);
-        self.settle_block(block, table, piece.bit);
+        self.settle_block(block, table, piece);
     }
 
     pub(super) fn free_blocks(&self, region: Region, piece: Piece, after: Contents) {
         set_clean(self.meta.region(region, RegionLine::Clean), piece, after);
         line::free(self.meta.region(region, RegionLine::Free), piece.bit, piece.order);
-        self.settle_region(region, piece.bit);
+        self.settle_region(region, piece);
     }
 
     pub(super) fn free_region(&self, region: Region, after: Contents) {

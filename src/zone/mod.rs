@@ -13,6 +13,7 @@ mod request;
 mod runs;
 mod search;
 mod supply;
+mod want;
 
 #[cfg(all(test, loom))]
 mod loom_tests;
@@ -22,5 +23,6 @@ mod tests;
 pub use check::CheckError;
 pub(crate) use index::{Contents as After, Index};
 pub use request::{Content, Direction, Request, SetRequest};
-pub(crate) use search::{Grant, Miss, Want};
+pub(crate) use search::{Grant, Miss};
 pub(crate) use supply::{Plan, Shortage, Units};
+pub(crate) use want::Want;

@@ -17,50 +17,20 @@ use super::bits::between;
 use super::index::{Contents, Index, Piece, Taken, is_clean_piece};
 use super::line::{self, Claim, Wish};
 use super::request::Content;
+use super::want::Want;
 use crate::meta::{
     BLOCK_PAGES, Block, CPUS, MetaLine, PAGE_LEVELS, REGION_BLOCKS, Region, RegionLine, RootMap,
     Table, WORD_BITS,
 };
 use crate::sync::{Ordering, spin_loop};
-use crate::units::{Order, Pfn, PfnRange};
+use crate::units::{Order, Pfn};
+
+mod tables;
 
 /// How often a search is repeated because of movers before it answers "contended".
 pub(super) const RETRIES: usize = if cfg!(all(test, loom)) { 2 } else { 64 };
 /// How many lines a search looks at for its preferred content before it takes any.
 const PREFER_LINES: u32 = 64;
-
-/// What is looked for in one extent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Want {
-    order: Order,
-    align: Order,
-    /// The lowest and the highest first page, both aligned.
-    lo: Pfn,
-    hi: Pfn,
-    is_down: bool,
-}
-
-impl Want {
-    /// Returns what to look for inside `range`; `None` if no aligned run fits into it.
-    pub(crate) fn inside(
-        range: PfnRange,
-        order: Order,
-        align: Order,
-        is_down: bool,
-    ) -> Option<Self> {
-        let align = align.max(order);
-        if seeded!(RelativeBlock) {
-            let (lo, hi) = (range.start(), range.last().checked_sub(order.nr_pages() - 1)?);
-            return (lo <= hi).then_some(Self { order, align: Order::ZERO, lo, hi, is_down });
-        }
-        let lo = range.start().head(align);
-        let lo = if lo < range.start() { lo.checked_add(align.nr_pages())? } else { lo };
-        let is_cut = seeded!(TopOfSpace) && range.last() == Pfn::new(u64::MAX);
-        let last = range.last().checked_sub(u64::from(is_cut))?;
-        let hi = last.checked_sub(order.nr_pages() - 1)?.head(align);
-        (lo <= hi).then_some(Self { order, align, lo, hi, is_down })
-    }
-}
 
 /// A run that was found; it belongs to the caller.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -87,6 +57,8 @@ pub(crate) enum Miss {
 enum Only {
     Any,
     Clean,
+    /// Clean as far as can be seen without taking it.
+    LooksClean,
     Dirty,
 }
 
@@ -94,7 +66,7 @@ impl Only {
     fn mask(self, clean: &MetaLine, index: usize) -> u64 {
         match self {
             Self::Any => u64::MAX,
-            Self::Clean => line::word(clean, index),
+            Self::Clean | Self::LooksClean => line::word(clean, index),
             Self::Dirty => !line::word(clean, index),
         }
     }
@@ -112,6 +84,8 @@ struct Pass<'s, 'a> {
     may_fracture: bool,
     /// Whether memory was passed over for want of a table.
     no_table: Cell<bool>,
+    /// Whether something was given back that had become dirty between the look and the claim.
+    is_late: Cell<bool>,
 }
 
 impl Index<'_> {
@@ -129,7 +103,7 @@ impl Index<'_> {
     ) -> Result<Grant, Miss> {
         let (prefer, must) = match content {
             Content::Any => (None, Only::Any),
-            Content::PreferClean => (Some(Only::Clean), Only::Any),
+            Content::PreferClean => (Some(Only::LooksClean), Only::Any),
             Content::PreferDirty => (Some(Only::Dirty), Only::Any),
             Content::OnlyClean => (None, Only::Clean),
         };
@@ -142,18 +116,23 @@ impl Index<'_> {
         for _ in 0..RETRIES {
             let (before, moves) = (self.epoch(), self.moves.get());
             let pass = Pass::new(self, want, cpu, must, u32::MAX).fracturing(may_fracture);
-            match pass.run() {
-                // The clean bits were read before the free ones were exchanged: the pages may have
-                // been somebody's in between.
-                Some(grant) if must == Only::Clean && !grant.is_clean => {
-                    self.free(grant.head, want.order, Contents::AsWas);
-                    continue;
+            {
+                // What turns out to be dirty is hidden until it is given back.
+                let region = self.geometry().region_of(want.lo);
+                let _mover = (must == Only::Clean).then(|| self.begin_move(region));
+                match pass.run() {
+                    // The clean bits were read before the free ones were exchanged: the pages may
+                    // have been somebody's in between.
+                    Some(grant) if must == Only::Clean && !grant.is_clean => {
+                        self.free(grant.head, want.order, Contents::AsWas);
+                        pass.is_late.set(true);
+                    }
+                    Some(grant) => return Ok(grant),
+                    None => {}
                 }
-                Some(grant) => return Ok(grant),
-                None => {}
             }
             let own = self.moves.get().wrapping_sub(moves);
-            if before.is_quiet_until(self.epoch(), own) {
+            if !pass.is_late.get() && before.is_quiet_until(self.epoch(), own) {
                 return Err(match pass.no_table.get() {
                     false => Miss::Exhausted,
                     true if self.meta.tables_left() == 0 => Miss::NoTables,
@@ -199,16 +178,12 @@ impl<'s, 'a> Pass<'s, 'a> {
             lines: Cell::new(lines),
             may_fracture: false,
             no_table: Cell::new(false),
+            is_late: Cell::new(false),
         }
     }
 
     const fn fracturing(self, may_fracture: bool) -> Self {
         Self { may_fracture, ..self }
-    }
-
-    /// Returns whether a block without a table may be opened.
-    fn has_tables(&self) -> bool {
-        self.may_fracture && self.index.meta.tables_left() != 0
     }
 
     fn run(&self) -> Option<Grant> {
@@ -300,7 +275,13 @@ impl<'s, 'a> Pass<'s, 'a> {
                     return None;
                 }
                 bits &= !(1 << bit);
-                if let Some(answer) = f(Region(index * WORD_BITS + bit)) {
+                let region = Region(index * WORD_BITS + bit);
+                // A hint says nothing about whether the region's words were cleared.
+                let is_hint = matches!(map, RootMap::Hint(_));
+                if is_hint && !meta.is_init(region) {
+                    continue;
+                }
+                if let Some(answer) = f(region) {
                     return Some(answer);
                 }
             }
@@ -315,6 +296,10 @@ impl<'s, 'a> Pass<'s, 'a> {
         let current = self.index.meta.current(self.cpu, 0).load(Ordering::Relaxed);
         let block = Block(usize::try_from(current.checked_sub(1)?).ok()?);
         let geometry = self.index.geometry();
+        // Another CPU's place says nothing about whether the region's words were cleared.
+        if !self.index.meta.is_init(geometry.place(block).0) {
+            return None;
+        }
         let is_inside =
             geometry.block_of(self.want.lo) <= block && block <= geometry.block_of(self.want.hi);
         if !is_inside || !self.suits_block(block) {
@@ -405,7 +390,7 @@ impl<'s, 'a> Pass<'s, 'a> {
             let whole = Piece { bit, order: 0 };
             let is_clean = is_clean_piece(clean, whole);
             let block = index.geometry().block_at(region, bit);
-            let grant = self.open(block, is_clean);
+            let grant = self.if_suitable(is_clean).and_then(|()| self.open(block, is_clean));
             if grant.is_none() {
                 index.free_blocks(region, whole, Contents::AsWas);
             }
@@ -413,23 +398,13 @@ impl<'s, 'a> Pass<'s, 'a> {
         })
     }
 
-    /// Notes that whole blocks were passed over because the pool of tables is empty.
-    fn note_table_miss(&self, region: Region) {
-        let index = self.index;
-        if self.has_tables() {
-            return;
+    /// Returns `None`, and takes note, if what this pass took is not what it insists on any more.
+    fn if_suitable(&self, is_clean: bool) -> Option<()> {
+        if is_clean || self.only != Only::Clean {
+            return Some(());
         }
-        let free = index.meta.region(region, RegionLine::Free);
-        let clean = index.meta.region(region, RegionLine::Clean);
-        let suits = |bit: usize| {
-            let mask = self.only.mask(clean, bit / WORD_BITS);
-            let block = index.geometry().block_at(region, bit);
-            let is_suitable = mask >> (bit % WORD_BITS) & 1 == 1 && self.suits_block(block);
-            (is_suitable && index.meta.table_of(block).is_none()).then_some(())
-        };
-        if line::find_map(free, self.blocks(region), false, suits).is_some() {
-            self.no_table.set(true);
-        }
+        self.is_late.set(true);
+        None
     }
 
     /// Opens a block that this pass took, and keeps a run of it; `None` if there is no table.
@@ -510,6 +485,10 @@ impl<'s, 'a> Pass<'s, 'a> {
             index.meta.init_region(region);
             let is_clean = index.is_clean_region(region);
             let head = index.geometry().region_head(region);
+            if self.if_suitable(is_clean).is_none() {
+                index.free_region(region, Contents::AsWas);
+                return None;
+            }
             if self.want.order == Order::REGION {
                 return Some(Grant { head, is_clean });
             }
@@ -530,6 +509,8 @@ impl<'s, 'a> Pass<'s, 'a> {
                 grant
             });
             grant.unwrap_or_else(|| {
+                // Its last table was taken meanwhile.
+                self.no_table.set(true);
                 index.free_region(region, Contents::AsWas);
                 None
             })
@@ -543,37 +524,9 @@ impl<'s, 'a> Pass<'s, 'a> {
         let is_clean = word.load(Ordering::Relaxed) & bit != 0;
         match self.only {
             Only::Any => true,
-            Only::Clean => is_clean,
+            Only::Clean | Only::LooksClean => is_clean,
             Only::Dirty => !is_clean,
         }
-    }
-
-    /// Returns whether a block of a whole region could be opened.
-    fn suits_tables(&self, region: Region) -> bool {
-        let suits = self.has_tables()
-            || self.index.meta.is_init(region) && self.block_to_open(region).is_some();
-        if !suits {
-            self.no_table.set(true);
-        }
-        suits
-    }
-
-    /// Returns which block of a whole region to open: one with a table, if there is one.
-    fn block_to_open(&self, region: Region) -> Option<usize> {
-        let index = self.index;
-        let owned = index.meta.region(region, RegionLine::Table);
-        let suits = |bit| {
-            let is_suitable = self.suits_block(index.geometry().block_at(region, bit));
-            is_suitable.then_some(bit)
-        };
-        let blocks = self.blocks(region);
-        line::find_map(owned, blocks, self.want.is_down, suits).or_else(|| {
-            let (lo, hi) = blocks;
-            let mut bits = lo..=hi;
-            let bit =
-                if self.want.is_down { bits.rev().find_map(suits) } else { bits.find_map(suits) };
-            bit.filter(|_| self.has_tables())
-        })
     }
 
     // Who allocates where.

@@ -4,7 +4,7 @@ use std::vec::Vec;
 
 use super::bits::{between, ones, pick, runs};
 use super::line::{self, Claim, Wish};
-use super::search::Want;
+use super::want::Want;
 use crate::meta::{BLOCK_PAGES, MetaLine};
 use crate::units::{Order, Pfn, PfnRange};
 

@@ -1,6 +1,7 @@
 //! Hints against what they point at.
 
 use super::super::hints::Mask;
+use super::super::index::Piece;
 use super::super::line;
 use super::*;
 use crate::meta::{Block, Region, RegionLine, RootMap, Table};
@@ -155,5 +156,44 @@ fn opening_a_region_races_with_a_failing_search() {
         let lower_fn = |world: &World| world.index().lower_region(Region(0), 12);
         race(&world, |world| world.claim_at(0, 9).unwrap(), lower_fn);
         world.assert_at_rest();
+    });
+}
+
+/// A free whose first page is taken before it has looked around: what is left of it is hinted at.
+///
+/// The steps are fixed, since loom lets the look of the one hide the exchange of the other.
+#[test]
+fn part_of_a_free_is_taken_before_its_look() {
+    // Its first page, and another one of that half.
+    for taken in [0, 3] {
+        explore_up_to(1, move || {
+            let world = World::new(0, 8, Tables::Dense);
+            world.claim_at(0, 3).unwrap();
+            for order in 0..3 {
+                assert_eq!(world.claim(order, 0), Err(Miss::Exhausted));
+            }
+            line::free(world.table().free(), 0, 3);
+            world.claim_at(taken, 0).unwrap();
+            world.index().settle_block(BLOCK, world.table(), Piece { bit: 0, order: 3 });
+            world.assert_at_rest();
+            assert_eq!(world.claim(2, 1), Ok(4), "half of it is free");
+        });
+    }
+}
+
+/// The same for blocks.
+#[test]
+fn part_of_a_free_of_blocks_is_taken_before_its_look() {
+    explore_up_to(1, || {
+        let world = World::new(0, 1024, Tables::Budget(0));
+        world.claim_at(0, 10).unwrap();
+        for order in [9, 10] {
+            assert_eq!(world.claim(order, 0), Err(Miss::Exhausted));
+        }
+        line::free(world.meta.region(Region(0), RegionLine::Free), 0, 1);
+        world.claim_at(0, 9).unwrap();
+        world.index().settle_region(Region(0), Piece { bit: 0, order: 1 });
+        world.assert_at_rest();
+        assert_eq!(world.claim(9, 1), Ok(512));
     });
 }

@@ -1,5 +1,6 @@
 //! Lazy initialisation: what is found through an index or a bit was cleared before.
 
+use super::super::index::Piece;
 use super::*;
 use crate::meta::{Block, Region};
 use crate::sync::Ordering;
@@ -58,5 +59,27 @@ fn reservation_races_with_reservations() {
         let nr_taken = 2 * u32::from(a) + 2 * u32::from(b) + u32::from(c);
         assert_eq!(world.meta.tables_left(), 3 - nr_taken);
         assert!(a || b || c && world.meta.tables_left() == 2, "{a} {b} {c}");
+    });
+}
+
+/// Edge `init-region`: a search that is led to a region by a hint, or by the place of a CPU, reads
+/// no word of it that it does not know to be cleared.
+#[test]
+fn search_races_with_initialisation_of_a_region() {
+    explore_up_to(2, || {
+        let world = World::bare(0, 1024, Tables::Dense, false);
+        world.meta.clear_heads();
+        // Block 0 seems to have table 1, all of which seems to be free.
+        world.meta.index_cell(Block(0)).0.store(2, Ordering::Relaxed);
+        let line = &world.lines[world.lines.len() - 2];
+        line.words()[0].store(u64::MAX, Ordering::Relaxed);
+        let open_fn = |world: &World| {
+            world.meta.init_region(Region(0));
+            let table = world.meta.assign_table(Block(0)).unwrap();
+            world.meta.current(0, 0).store(1, Ordering::Relaxed);
+            world.index().open_block(Block(0), table, Piece { bit: 0, order: 0 }, false);
+        };
+        let (_, got) = race(&world, open_fn, |world| world.claim(0, 0));
+        assert_ne!(got, Ok(0), "page 0 was handed out twice");
     });
 }

@@ -249,3 +249,24 @@ fn opening_races_with_opening_of_the_same_block() {
         world.assert_at_rest();
     });
 }
+
+/// A search for clean pages that finds a dirty one hides it from nobody.
+#[test]
+fn search_for_clean_pages_races_with_free_and_claim() {
+    explore_up_to(3, || {
+        let world = World::bare(0, 1, Tables::Dense, true);
+        assert!(world.index().attach(true));
+        world.claim_at(0, 0).unwrap();
+        let clean_fn = |world: &World| {
+            let want = Want::inside(world.range(), Order::ZERO, Order::ZERO, false).unwrap();
+            world.index().claim(&want, Content::OnlyClean, 0, true)
+        };
+        let other_fn = |world: &World| {
+            world.free(0, 0);
+            world.claim(0, 1)
+        };
+        let (clean, other) = race(&world, clean_fn, other_fn);
+        assert!(clean.is_err(), "the page is dirty");
+        assert_ne!(other, Err(Miss::Exhausted), "the page is there: {clean:?}");
+    });
+}
