@@ -9,7 +9,7 @@
 //! | what | where to start | it knows |
 //! |---|---|---|
 //! | units | [`Pfn`], [`Order`], [`PfnRange`] | arithmetic over 2^64 pages that never overflows |
-//! | metadata | [`MetaLine`], [`StaticMeta`], [`MetaSize`], [`Tables`] | how much memory to lend |
+//! | metadata | [`MetaLine`], [`StaticMeta`], `HeapMeta` (feature `std`), [`MetaSize`], [`Tables`] | how much memory to lend |
 //! | requests | [`Request`], [`SetRequest`] | which pages an allocation may take |
 //! | owners | [`Pgmap`], [`PgmapOps`], [`Policy`], [`Directory`] | extents, hooks, the end of a device |
 //! | exclusive handles | [`UniqueFolio`], [`UniqueSet`], [`Pieces`] | splitting, merging, giving back |
