@@ -17,7 +17,7 @@ pub trait PgmapOps: Sync + Sized {
     /// Owner data beside each folio; `()` costs nothing.
     ///
     /// A value begins as `default()` at every allocation, and so does that of each new piece of a
-    /// split, right before [`folio_split`](PgmapOps::folio_split) is given it. It stays with the
+    /// split, before [`folio_split`](PgmapOps::folio_split) is given it. It stays with the
     /// folio through every count, while it is kept or retired, and in its hook, and is dropped when
     /// the pages are released; a merge drops that of the upper half.
     ///
