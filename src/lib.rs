@@ -9,7 +9,7 @@
 //! | what | where to start | it knows |
 //! |---|---|---|
 //! | units | [`Pfn`], [`Order`], [`PfnRange`] | arithmetic over 2^64 pages that never overflows |
-//! | metadata | [`MetaLine`], [`StaticMeta`], [`MetaSize`], [`Tables`] | how much memory to lend |
+//! | metadata | [`MetaLine`], [`StaticMeta`], `HeapMeta` (feature `std`), [`MetaSize`], [`Tables`] | how much memory to lend |
 //! | requests | [`Request`], [`SetRequest`] | which pages an allocation may take |
 //! | owners | [`Pgmap`], [`PgmapOps`], [`Policy`], [`Directory`] | extents, hooks, the end of a device |
 //! | exclusive handles | [`UniqueFolio`], [`UniqueSet`], [`Pieces`] | splitting, merging, giving back |
@@ -68,7 +68,8 @@
 //!
 //! `model`: the executable specification, which needs `alloc`. `arbitrary`: its operations for
 //! fuzzers. `std`: what needs types of `std`. None is on by default, and none changes what the
-//! crate does. The minimum supported Rust version is 1.85; raising it is a minor release.
+//! crate does. The minimum supported Rust version is 1.85; raising it is a minor release. The
+//! target needs 64-bit atomics.
 //!
 //! How the crate is built inside is in [`_documentation::architecture`].
 

@@ -126,7 +126,8 @@ unsafe extern "C" fn bar_put(token: u64) -> c_int {
     match unsafe { PGMAP.put_raw(Pfn::new(token), 1) } {
         Ok(Put::StillHeld) => 0,
         Ok(Put::Last) => 1,
-        // C has no types that forbid it, so a second put happens; here it is only an error.
+        // C has no types that forbid it, so a second put happens. Once no reference is left it is
+        // only an error; before that it takes somebody else's away.
         Err(_) => -EINVAL,
     }
 }

@@ -59,7 +59,8 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let cxl_slots = [const { ExtentSlot::new() }; 1];
     let cxl = Pgmap::new(Cxl, Policy::coherent(), &cxl_slots);
 
-    // How much metadata the GPU needs depends only on the number of pages, not on where they are.
+    // How much metadata the GPU needs depends on the number of pages and on where in a region of
+    // 1 GiB they start. The window will start with a region, as page 0 does.
     let gpu_pages = 1 << 14;
     let gpu_size = MetaSize::of(PfnRange::new(Pfn::new(0), gpu_pages)?, Tables::Dense);
     let mut gpu_lines: Vec<_> = repeat_with(MetaLine::default).take(gpu_size.lines()).collect();
@@ -80,9 +81,9 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
         Attach::Zeroed,
     )?;
 
-    // A window of page numbers below 2^34 that is nobody's, aligned so that a region fits.
+    // A window of page numbers below 2^34 that is nobody's, aligned to a region as it was sized.
     let below = PfnRange::new(Pfn::new(0), 1 << 34)?;
-    let window = directory.request_free_range(gpu_pages, Order::BLOCK, below)?;
+    let window = directory.request_free_range(gpu_pages, Order::REGION, below)?;
     assert!(!window.overlaps(cxl_range));
     let extent = NewExtent {
         range: window,

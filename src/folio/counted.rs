@@ -122,6 +122,10 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
 }
 
 /// A pin on a folio; dropping it is `unpin_user_page` of Linux.
+///
+/// # Context
+///
+/// As for [`Folio`]: its drop may be that of the last count.
 #[must_use = "dropping it drops the pin"]
 pub struct FolioPin<'a, O: PgmapOps> {
     at: FolioRef<'a, O>,
@@ -168,6 +172,14 @@ impl<O: PgmapOps> fmt::Debug for FolioPin<'_, O> {
 }
 
 /// A number of counted leaves; dropping it uncounts them, so it outlives the TLB flush.
+///
+/// A handle without leaves, which [`Folio::map`] of none and [`FolioMap::split_off`] may give or
+/// leave behind, claims nothing: the folio may be gone, and what the handle says about it is then
+/// about whatever starts there now.
+///
+/// # Context
+///
+/// As for [`Folio`]: its drop may be that of the last count.
 #[must_use = "dropping it uncounts the leaves"]
 pub struct FolioMap<'a, O: PgmapOps> {
     at: FolioRef<'a, O>,
@@ -210,6 +222,10 @@ impl<'a, O: PgmapOps> FolioMap<'a, O> {
 
     /// Splits the handle: `nr_leaves` of its leaves, or all if there are fewer, get one of their
     /// own.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     pub fn split_off(&mut self, nr_leaves: u32) -> Self {
         let nr_leaves = nr_leaves.min(self.nr_leaves);
         self.nr_leaves = self.nr_leaves.saturating_sub(nr_leaves);

@@ -7,6 +7,9 @@ use super::handle::Folio;
 use crate::pgmap::{FolioInfo, PgmapOps, UniqueFolio};
 
 /// Somebody else holds the folio; the reference comes back.
+///
+/// It borrows the pgmap, so `?` into a `Box<dyn Error>` works only if that is a `static`. Where the
+/// reference may be dropped, `.map_err(|busy| busy.to_string())` leaves what borrows nothing.
 pub struct Busy<'a, O: PgmapOps> {
     /// The reference.
     pub folio: Folio<'a, O>,
@@ -15,6 +18,8 @@ pub struct Busy<'a, O: PgmapOps> {
 }
 
 /// Somebody else holds the folio, or the references were not of one folio; they come back.
+///
+/// It borrows the pgmap; [`Busy`] says what to do about `?`.
 pub struct BusyAll<'a, O: PgmapOps, const N: usize> {
     /// The first reference.
     pub folio: Folio<'a, O>,

@@ -15,6 +15,13 @@ use crate::units::{Order, Pfn, PfnRange};
 ///
 /// Not `Clone`, since a count has a limit: [`Folio::try_clone`] returns the error. Dropping it is
 /// `folio_put` of Linux; the drop of the last count of any kind runs the owner's hook.
+///
+/// # Context
+///
+/// Dropping it takes no lock, and wakes waiters. The last count runs [`PgmapOps::folio_free`] there
+/// and then, so it belongs where that hook may run; with
+/// [`HookContext::Deferred`](crate::HookContext::Deferred) it condemns the folio instead, which may
+/// be done anywhere.
 #[must_use = "dropping it drops the reference"]
 pub struct Folio<'a, O: PgmapOps> {
     at: FolioRef<'a, O>,
@@ -167,7 +174,8 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
         FolioInfo::new(self.at.head, self.at.word.read())
     }
 
-    /// Returns the sum of all counts at this moment, as `folio_ref_count` of Linux does.
+    /// Returns the sum of references, pins and mappings at this moment, as `folio_ref_count` of
+    /// Linux does. The references alone are `info().refs`.
     #[must_use]
     pub fn ref_count(&self) -> u32 {
         self.info().ref_count()
@@ -236,7 +244,8 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
     ///
     /// # Context
     ///
-    /// Where the owner's `Park` may sleep.
+    /// Where the owner's `Park` may sleep, and where nobody waits for the caller: two holders who
+    /// wait for each other on one folio wait for ever.
     pub fn wait_idle(&self) {
         let park = self.at.pgmap.ops().park();
         // Ends: when the others have dropped their counts; each drop ends a `park`.
@@ -358,16 +367,25 @@ impl<'d> AnyFolio<'d> {
     /// # Errors
     ///
     /// Gives the handle back if the folio belongs to another pgmap.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     pub fn downcast<O: PgmapOps>(self, pgmap: &'d PgmapCore<O>) -> Result<Folio<'d, O>, Self> {
         self.try_into_ref(pgmap).map(Folio::new)
     }
 }
 
 impl<'a, O: PgmapOps> HookCx<'a, O> {
-    /// Drops a reference after the hook has returned, in a loop, with constant stack.
+    /// Drops a reference; if it is the last count, the hook of its folio runs after this one has
+    /// returned, in a loop, with constant stack.
     ///
     /// Dropping a folio inside the hook works too, and recurses. A folio of another pgmap is
-    /// dropped at once.
+    /// dropped in the ordinary way.
+    ///
+    /// # Context
+    ///
+    /// In the hook; takes no lock. The hooks of these folios run in the context of this one.
     pub fn drop_later(&mut self, folio: Folio<'a, O>) {
         if let Err(at) = self.put_later(folio.into_at()) {
             drop(Folio::new(at));

@@ -66,6 +66,10 @@ pub enum Put {
 
 impl<'a, O: PgmapOps> Folio<'a, O> {
     /// Gives the handle up for a number; the reference stays.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     pub fn into_raw(self) -> RawFolio {
         RawFolio(self.into_at().head.as_u64())
     }
@@ -79,6 +83,10 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
     /// # Safety
     ///
     /// The caller owns `extra_refs` references, which are consumed by success.
+    ///
+    /// # Context
+    ///
+    /// As for [`Folio::try_freeze`]: wakes waiters.
     pub unsafe fn try_freeze_raw(self, extra_refs: u32) -> Result<UniqueFolio<'a, O>, Busy<'a, O>> {
         let at = self.at();
         match at.word.try_freeze(extra_refs.saturating_add(1)) {
@@ -94,6 +102,10 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
 
 impl<O: PgmapOps> FolioPin<'_, O> {
     /// Gives the handle up for a number; the pin stays.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     pub fn into_raw(self) -> RawPin {
         RawPin(self.into_at().head.as_u64())
     }
@@ -101,6 +113,10 @@ impl<O: PgmapOps> FolioPin<'_, O> {
 
 impl<O: PgmapOps> FolioMap<'_, O> {
     /// Gives the handle up for numbers; the leaves stay counted.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     pub fn into_raw(self) -> RawMap {
         let (at, nr_leaves) = self.into_parts();
         RawMap { head: at.head.as_u64(), nr_leaves }
@@ -108,7 +124,8 @@ impl<O: PgmapOps> FolioMap<'_, O> {
 }
 
 impl<O: PgmapOps> PgmapCore<O> {
-    /// Adds `nr` references to the live folio that covers `pfn`, in one step.
+    /// Adds `nr` references to the live folio that covers `pfn`, in one step. Mirrors
+    /// `folio_ref_add`.
     ///
     /// # Errors
     ///
@@ -191,7 +208,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         })
     }
 
-    /// Drops `nr` references of the folio that covers `pfn`, in one step.
+    /// Drops `nr` references of the folio that covers `pfn`, in one step. Mirrors `folio_put_refs`.
     ///
     /// # Errors
     ///
@@ -209,7 +226,8 @@ impl<O: PgmapOps> PgmapCore<O> {
         self.drop_counts(self.covering(pfn)?, Count::Refs, nr, pfn)
     }
 
-    /// Uncounts `nr` leaves of the folio that covers `pfn`, in one step.
+    /// Uncounts `nr` leaves of the folio that covers `pfn`, in one step. Mirrors
+    /// `folio_remove_rmap_ptes`.
     ///
     /// # Errors
     ///
@@ -226,7 +244,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         self.drop_counts(self.covering(pfn)?, Count::Mappings, nr, pfn)
     }
 
-    /// Drops `nr` pins of the folio that covers `pfn`, in one step.
+    /// Drops `nr` pins of the folio that covers `pfn`, in one step. Mirrors `unpin_user_folio`.
     ///
     /// # Errors
     ///
@@ -248,6 +266,10 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// # Safety
     ///
     /// `raw` came from a handle of this pgmap, or from [`PgmapCore::get_raw`], and is used once.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     pub unsafe fn folio_from_raw(&self, raw: RawFolio) -> Option<Folio<'_, O>> {
         self.live_at(raw.0, Count::Refs).map(Folio::new)
     }
@@ -258,6 +280,10 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// # Safety
     ///
     /// As for [`PgmapCore::folio_from_raw`].
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     pub unsafe fn pin_from_raw(&self, raw: RawPin) -> Option<FolioPin<'_, O>> {
         self.live_at(raw.0, Count::Pins).map(FolioPin::new)
     }
@@ -268,6 +294,10 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// # Safety
     ///
     /// As for [`PgmapCore::folio_from_raw`].
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     pub unsafe fn map_from_raw(&self, raw: RawMap) -> Option<FolioMap<'_, O>> {
         let at = self.live_at(raw.head, Count::Mappings)?;
         Some(FolioMap::new(at, raw.nr_leaves))
@@ -278,6 +308,10 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// # Safety
     ///
     /// `descs` came from a set of this pgmap, unchanged, and is used once.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     pub unsafe fn folio_set_from_raw<'s>(&self, descs: &'s mut [FolioDesc]) -> FolioSet<'_, 's, O> {
         FolioSet::new(self, descs)
     }

@@ -10,6 +10,10 @@ use crate::pgmap::{
 use crate::units::{Order, Pfn};
 
 /// A reference on each of several folios as one handle; dropping it drops each.
+///
+/// # Context
+///
+/// As for [`Folio`], for each folio: the hook may run as often as there are folios.
 #[must_use = "dropping it drops the references"]
 pub struct FolioSet<'a, 's, O: PgmapOps> {
     pgmap: &'a PgmapCore<O>,
@@ -49,6 +53,10 @@ impl<'a, 's, O: PgmapOps> FolioSet<'a, 's, O> {
     }
 
     /// Calls `each_fn` with each folio.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook. `each_fn` may call anything in the crate.
     pub fn for_each(&self, mut each_fn: impl FnMut(&Folio<'a, O>)) {
         for at in self.places() {
             each_fn(&ManuallyDrop::new(Folio::new(at)));
@@ -60,6 +68,10 @@ impl<'a, 's, O: PgmapOps> FolioSet<'a, 's, O> {
     /// # Errors
     ///
     /// Returns [`CountError::Limit`] at the limit.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     #[must_use]
     pub fn try_clone_at(&self, index: usize) -> Option<Result<Folio<'a, O>, CountError>> {
         let at = self.pgmap.place_of_link(self.descs.get(index)?.link())?;
@@ -74,6 +86,11 @@ impl<'a, 's, O: PgmapOps> FolioSet<'a, 's, O> {
     ///
     /// Returns [`CountError::Limit`] of the first folio that is at its limit. Storage that is too
     /// short gives a set of as many folios as there is room for.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook: what is dropped again after a failure is never a last
+    /// count, since this set holds one.
     pub fn try_clone_into<'t>(
         &self,
         descs: &'t mut [FolioDesc],
@@ -93,6 +110,10 @@ impl<'a, 's, O: PgmapOps> FolioSet<'a, 's, O> {
     }
 
     /// Takes the last folio out of the set.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     pub fn pop(&mut self) -> Option<Folio<'a, O>> {
         let at = self.pgmap.place_of_link(pop_desc(&mut self.descs)?.link())?;
         Some(Folio::new(at))
@@ -101,11 +122,19 @@ impl<'a, 's, O: PgmapOps> FolioSet<'a, 's, O> {
     /// Splits the set: the folios from `at` on become a set of their own.
     ///
     /// `at` beyond the end gives an empty set.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     pub fn split_off(&mut self, at: usize) -> Self {
         Self { pgmap: self.pgmap, descs: split_descs(&mut self.descs, at) }
     }
 
     /// Gives the handle up for its storage; the references stay.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     #[must_use = "the references are lost without it"]
     pub fn into_raw(self) -> &'s mut [FolioDesc] {
         let mut this = ManuallyDrop::new(self);

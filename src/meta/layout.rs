@@ -29,12 +29,23 @@ const PAGES_MAX: u64 = 1 << 38;
 
 /// How many fracture tables an extent has; one is needed for each 2 MiB block of which a part was
 /// ever handed out below order 9.
+///
+/// A table takes 66 lines of 64 bytes, and 512 places for owner data if there is any.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Tables {
     /// One for each block: a fracture can never fail for want of a table.
+    ///
+    /// For 1 TiB that is 2,122.8 MiB, to be lent up front, so cheap only where memory is committed
+    /// when it is touched, and 268,959,744 places for owner data if there is any.
     Dense,
     /// So many, the blocks that the ends of the extent cut through included.
+    ///
+    /// For 1 TiB, `Budget(0)` is 6.82 MiB, and 524,288 places for owner data if there is any.
+    ///
+    /// A budget is used up for life: a block keeps its table even when everything is free. Keep
+    /// small folios together with [`Request::within`](crate::Request::within), or take
+    /// [`Tables::Dense`], where that is too little.
     Budget(u32),
 }
 
@@ -266,7 +277,12 @@ impl Layout {
 ///     Err(_) => panic!("a terabyte fits"),
 /// };
 /// const SIZE: MetaSize = MetaSize::of(TERABYTE, Tables::Budget(0));
-/// assert!(SIZE.bytes() <= 8 << 20);
+/// assert_eq!(SIZE.bytes(), 7_148_288); // 6.82 MiB
+/// assert_eq!(SIZE.private_slots(), 524_288);
+///
+/// const DENSE: MetaSize = MetaSize::of(TERABYTE, Tables::Dense);
+/// assert_eq!(DENSE.bytes(), 2_225_935_104); // 2,122.8 MiB
+/// assert_eq!(DENSE.private_slots(), 268_959_744);
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct MetaSize {
@@ -306,6 +322,10 @@ impl MetaSize {
     }
 
     /// Returns the number of bytes of all lines.
+    ///
+    /// All of it is lent up front: with [`Tables::Dense`], 4 KiB and more for each block of 2 MiB.
+    /// Owner data comes on top: `size_of::<Private>()` for each of
+    /// [`private_slots`](MetaSize::private_slots).
     #[must_use]
     pub const fn bytes(self) -> u64 {
         self.nr_lines.saturating_mul(64)

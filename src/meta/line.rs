@@ -10,7 +10,36 @@ use crate::sync::AtomicU64;
 
 /// 64 bytes of metadata memory, to be lent to an extent.
 ///
-/// How many lines an extent needs is answered by [`MetaSize::of`](super::MetaSize::of).
+/// How many lines an extent needs is answered by [`MetaSize::of`](super::MetaSize::of). They come
+/// from a [`StaticMeta`], from `HeapMeta` (feature `std`), or from a `Vec`;
+/// `vec![MetaLine::ZERO; n]` does not compile, since a line is not `Clone`:
+///
+/// ```
+/// use devfolio::MetaLine;
+///
+/// let mut lines: Vec<_> = (0..512).map(|_| MetaLine::ZERO).collect();
+/// # let _ = &mut lines[..];
+/// ```
+///
+/// # Layout
+///
+/// `repr(C)`, 64 bytes, aligned to 64 bytes. Any initialised bytes are lines, good for
+/// [`Attach::Clear`](crate::Attach::Clear); zeroes are good for
+/// [`Attach::Zeroed`](crate::Attach::Zeroed). So a kernel makes them out of physical memory, which
+/// takes `unsafe`:
+///
+/// ```
+/// use devfolio::MetaLine;
+///
+/// /// # Safety
+/// ///
+/// /// `base` is mapped, aligned to 64 bytes and followed by `nr_lines * 64` initialised bytes, and
+/// /// for all time nobody else reads or writes them.
+/// unsafe fn carve(base: *mut u8, nr_lines: usize) -> &'static mut [MetaLine] {
+///     // SAFETY: By the contract of this function; all bytes are lines.
+///     unsafe { core::slice::from_raw_parts_mut(base.cast(), nr_lines) }
+/// }
+/// ```
 #[derive(Default)]
 #[repr(C, align(64))]
 pub struct MetaLine {

@@ -26,6 +26,9 @@ pub enum AllocError {
         condemned_pages: u64,
     },
     /// There is free memory, but it would have to be fractured, and the pool of tables is empty.
+    ///
+    /// Freeing does not help, since a block keeps its table for life. Keep small folios together
+    /// with [`Request::within`], or attach with [`Tables::Dense`](crate::Tables::Dense).
     NoTables {
         /// The lowest order that would have done.
         order: Order,
@@ -123,6 +126,8 @@ pub enum ClaimError {
         pfn: Pfn,
     },
     /// The pages are free, but would have to be fractured, and the pool of tables is empty.
+    ///
+    /// The remedies are those for [`AllocError::NoTables`].
     NoTables {
         /// The first page whose block has no table.
         pfn: Pfn,

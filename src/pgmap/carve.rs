@@ -57,6 +57,9 @@ impl fmt::Display for SplitReason {
 impl core::error::Error for SplitReason {}
 
 /// A split was refused; the folio is as it was.
+///
+/// It borrows the pgmap, so `?` into a `Box<dyn Error>` works only if that is a `static`. Where the
+/// folio may be dropped, `.map_err(|error| error.reason)` leaves an error that borrows nothing.
 pub struct SplitError<'a, O: PgmapOps> {
     /// The folio.
     pub folio: UniqueFolio<'a, O>,
@@ -79,6 +82,10 @@ impl<O: PgmapOps> fmt::Display for SplitError<'_, O> {
 impl<O: PgmapOps> core::error::Error for SplitError<'_, O> {}
 
 /// The pieces of a split, in ascending order; dropping it drops those that are left.
+///
+/// # Context
+///
+/// As for [`UniqueFolio`], for each piece that is left.
 #[must_use = "dropping it gives the pieces back"]
 pub struct Pieces<'a, O: PgmapOps> {
     pgmap: &'a PgmapCore<O>,
@@ -440,6 +447,8 @@ impl fmt::Display for MergeReason {
 impl core::error::Error for MergeReason {}
 
 /// A merge was refused; both folios are as they were.
+///
+/// It borrows the pgmap; [`SplitError`] says what to do about `?`.
 pub struct MergeError<'a, O: PgmapOps> {
     /// The one.
     pub folio: UniqueFolio<'a, O>,

@@ -125,7 +125,8 @@ impl Extent {
 }
 
 impl<O: PgmapOps> PgmapCore<O> {
-    /// Checks every word of the metadata: the invariants I1 to I14 of `src/README.md`.
+    /// Checks every word of the metadata: the invariants of `src/README.md`, which [`CheckError`]
+    /// names.
     ///
     /// Meaningful at rest only: while others work, what is on its way between two states looks
     /// broken.

@@ -274,6 +274,11 @@ pub enum Lookup<'d> {
 }
 
 /// A counted handle to a folio whose owner's type is not known.
+///
+/// # Context
+///
+/// Dropping it is what dropping a [`Folio`](crate::Folio) is: the last count runs the owner's hook
+/// there and then, or condemns the folio.
 #[must_use = "dropping it drops the reference"]
 pub struct AnyFolio<'d> {
     owner: &'d (dyn AnyOwner + 'd),
@@ -320,6 +325,10 @@ impl<'d> AnyFolio<'d> {
     /// # Errors
     ///
     /// Returns [`GetError::Limit`] at the limit of the count.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     pub fn try_clone(&self) -> Result<Self, GetError> {
         let max = Count::Refs.max();
         self.word.get().map_err(|have| GetError::Limit { head: self.head, have, max })?;

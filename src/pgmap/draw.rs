@@ -18,6 +18,10 @@ pub struct Map<'a, O: PgmapOps> {
 
 impl<O: PgmapOps> PgmapCore<O> {
     /// Returns a map of the extents, each in at most `rows` lines of `columns` characters.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; nothing is walked before the map is displayed, which takes no lock.
     pub const fn draw(&self, columns: u32, rows: u32) -> Map<'_, O> {
         Map { pgmap: self, columns, rows }
     }

@@ -15,6 +15,17 @@ use crate::units::{Order, Pfn};
 /// held, and every hook may call anything in the crate.
 pub trait PgmapOps: Sync + Sized {
     /// Owner data beside each folio; `()` costs nothing.
+    ///
+    /// A value begins as `default()` at every allocation, and so does that of each new piece of a
+    /// split, before [`folio_split`](PgmapOps::folio_split) is given it. It stays with the
+    /// folio through every count, while it is kept or retired, and in its hook, and is dropped when
+    /// the pages are released; a merge drops that of the upper half.
+    ///
+    /// Nothing is dropped when the [`Pgmap`](super::Pgmap) goes away: the values of folios that are
+    /// kept, retired, condemned or in a raw form then are leaked.
+    ///
+    /// Neither `Default` nor `Drop` may panic: the pages in question would stay out of reach for
+    /// good.
     type Private: Default + Send + Sync;
 
     /// Takes a folio back whose last count is gone: `folio_free` of Linux, for every memory type.

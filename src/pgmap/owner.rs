@@ -276,9 +276,11 @@ impl<O: PgmapOps> PgmapCore<O> {
         self.core.life()
     }
 
-    /// Refuses new folios, references and pins from now on; returns the state.
+    /// Begins the end; returns the state. From now on no page leads to a new reference or mapping,
+    /// and whatever allocates, claims, revives or pins is refused, but [`PgmapCore::claim_kept`].
     ///
-    /// Counts that exist stay valid, and so do the handles on them. The pgmap is drained as soon
+    /// Counts that exist stay valid, and so do the handles on them, which can still be cloned,
+    /// mapped, frozen and published. The pgmap is drained as soon
     /// as no folio is left but those in quarantine. Mirrors the killing of the percpu reference of
     /// `struct dev_pagemap`.
     ///

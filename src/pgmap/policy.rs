@@ -127,6 +127,7 @@ impl Policy {
     }
 
     /// Returns the policy of memory that the CPU cannot reach: it migrates rather than be pinned.
+    /// Mirrors `MEMORY_DEVICE_PRIVATE`.
     #[must_use]
     pub const fn private() -> Self {
         let policy = Self::new(MemoryType::Private);
@@ -138,7 +139,8 @@ impl Policy {
         }
     }
 
-    /// Returns the policy of coherent memory: it migrates rather than be pinned for long.
+    /// Returns the policy of coherent memory: it migrates rather than be pinned for long. Mirrors
+    /// `MEMORY_DEVICE_COHERENT`.
     #[must_use]
     pub const fn coherent() -> Self {
         let policy = Self::new(MemoryType::Coherent);
@@ -146,6 +148,7 @@ impl Policy {
     }
 
     /// Returns the policy of memory under a file system, which owns the free list and idle folios.
+    /// Mirrors `MEMORY_DEVICE_FS_DAX`.
     #[must_use]
     pub const fn fs_dax() -> Self {
         let policy = Self::new(MemoryType::FsDax);
@@ -157,13 +160,14 @@ impl Policy {
         }
     }
 
-    /// Returns the policy of memory that is handed out as it is.
+    /// Returns the policy of memory that is handed out as it is. Mirrors `MEMORY_DEVICE_GENERIC`.
     #[must_use]
     pub const fn generic() -> Self {
         Self::new(MemoryType::Generic)
     }
 
-    /// Returns the policy of PCI BARs: for peers, not for long-term pins.
+    /// Returns the policy of PCI BARs: for peers, not for long-term pins. Mirrors
+    /// `MEMORY_DEVICE_PCI_P2PDMA`.
     #[must_use]
     pub const fn pci_p2pdma() -> Self {
         let policy = Self::new(MemoryType::PciP2pDma);

@@ -25,6 +25,9 @@ use crate::units::{Order, Pfn, PfnRange};
 /// Everything that needs no new memory is a method of [`PgmapCore`], to which this dereferences.
 /// `'m` is the life of the memory lent; it is invariant, so that nothing can be lent for less.
 ///
+/// When it goes away, nothing is walked: owner data ([`PgmapOps::Private`]) of folios that still
+/// exist then, because they are kept, retired, condemned or in a raw form, is leaked.
+///
 /// Mirrors `struct dev_pagemap` of Linux, for any number of extents.
 pub struct Pgmap<'m, O: PgmapOps> {
     inner: PgmapCore<O>,
@@ -88,7 +91,8 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
     ///
     /// # Errors
     ///
-    /// Says what is in the way, and changes nothing.
+    /// Says what is in the way, and changes nothing. With a `Private` that is not empty this always
+    /// fails, with [`AddExtentError::PrivateShort`] if nothing else is in the way.
     ///
     /// # Context
     ///
@@ -286,6 +290,10 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// # Safety
     ///
     /// `raw` came from a handle of this pgmap, and is used once.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     pub unsafe fn unique_from_raw(&self, raw: RawUnique) -> Option<UniqueFolio<'_, O>> {
         let (at, found) = self.find(Pfn::new(raw.as_u64()))?;
         let is_unique = found.bits.kind() == Kind::Unique && found.head.as_u64() == raw.as_u64();
@@ -297,6 +305,10 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// # Safety
     ///
     /// `descs` came from a set of this pgmap, unchanged, and is used once.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     pub unsafe fn unique_set_from_raw<'s>(
         &self,
         descs: &'s mut [FolioDesc],

@@ -28,6 +28,10 @@ impl FolioDesc {
 }
 
 /// Several exclusive folios as one handle; dropping it drops each.
+///
+/// # Context
+///
+/// As for [`UniqueFolio`], for each folio.
 #[must_use = "dropping it gives the folios back"]
 pub struct UniqueSet<'a, 's, O: PgmapOps> {
     pgmap: &'a PgmapCore<O>,
@@ -70,6 +74,10 @@ impl<'a, 's, O: PgmapOps> UniqueSet<'a, 's, O> {
     }
 
     /// Calls `each_fn` with head, order and owner data of each folio.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook. `each_fn` may call anything in the crate.
     pub fn for_each_private(&mut self, mut each_fn: impl FnMut(Pfn, Order, &mut O::Private)) {
         for desc in self.descs.iter() {
             if let Some(at) = self.pgmap.place_of_link(desc.link()) {
@@ -79,6 +87,10 @@ impl<'a, 's, O: PgmapOps> UniqueSet<'a, 's, O> {
     }
 
     /// Takes the last folio out of the set.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     pub fn pop(&mut self) -> Option<UniqueFolio<'a, O>> {
         let at = self.pgmap.place_of_link(pop_desc(&mut self.descs)?.link())?;
         Some(UniqueFolio::new(at, at.order(), false))
@@ -87,11 +99,19 @@ impl<'a, 's, O: PgmapOps> UniqueSet<'a, 's, O> {
     /// Splits the set: the folios from `at` on become a set of their own.
     ///
     /// `at` beyond the end gives an empty set.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     pub fn split_off(&mut self, at: usize) -> Self {
         Self { pgmap: self.pgmap, descs: split_descs(&mut self.descs, at) }
     }
 
     /// Gives the handle up for its storage; the folios stay held alone.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     #[must_use = "the folios are lost without it"]
     pub fn into_raw(self) -> &'s mut [FolioDesc] {
         self.into_parts().1
@@ -214,10 +234,31 @@ impl<O: PgmapOps> PgmapCore<O> {
     ///
     /// All or nothing. [`SetRequest::len_max`] says how much storage is enough.
     ///
+    /// ```
+    /// # use devfolio::*;
+    /// # struct Ops;
+    /// # impl PgmapOps for Ops { type Private = (); }
+    /// # let range = PfnRange::new(Pfn::new(0), 4096)?;
+    /// # let nr_lines = MetaSize::of(range, Tables::Dense).lines();
+    /// # let mut lines: Vec<_> = (0..nr_lines).map(|_| MetaLine::ZERO).collect();
+    /// # let slots = [const { ExtentSlot::new() }];
+    /// # let pgmap = Pgmap::new(Ops, Policy::generic(), &slots);
+    /// # pgmap.add_extent(range, ExtentAttrs::NEW, Tables::Dense, &mut lines, Attach::Zeroed)?;
+    /// let least = Order::new(3).ok_or("no such order")?;
+    /// let mut descs = vec![FolioDesc::EMPTY; SetRequest::len_max(1000, least)];
+    /// let guest = pgmap.alloc_set(SetRequest::pages(1000).least(least), &mut descs)?.publish();
+    ///
+    /// let mut pins = Vec::new();
+    /// guest.for_each(|folio| pins.push(folio.pin(PinKind::Longterm)));
+    /// drop(guest);
+    /// assert_eq!(pgmap.stats().live.nr_pages, 1000); // the pins hold them
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// At rest, [`AllocError::Exhausted`] means that the free runs of the least order do not add up
-    /// to so many pages.
+    /// to so many pages. No pages at all are [`AllocError::NotMultiple`].
     ///
     /// # Context
     ///
@@ -321,7 +362,9 @@ impl<O: PgmapOps> PgmapCore<O> {
         }
     }
 
-    /// Allocates `nr_folios` folios of one order, all or nothing.
+    /// Allocates `nr_folios` folios of one order, all or nothing; none at all are an empty set.
+    ///
+    /// The order is that of `request`: what it is [down to](Request::down_to) does not matter.
     ///
     /// # Errors
     ///

@@ -147,6 +147,10 @@ impl<O: PgmapOps> PgmapCore<O> {
     }
 
     /// Yields the maximal free runs, in ascending order within each extent.
+    ///
+    /// # Context
+    ///
+    /// As for [`PgmapCore::stats`].
     pub fn free_runs(&self) -> impl Iterator<Item = PfnRange> + '_ {
         self.core.extents().flat_map(|extent| {
             let mut next = Some(extent.range().start());
@@ -160,6 +164,10 @@ impl<O: PgmapOps> PgmapCore<O> {
     }
 
     /// Calls `each_fn` with every folio, in ascending order within each extent.
+    ///
+    /// # Context
+    ///
+    /// As for [`PgmapCore::stats`]. `each_fn` may call anything in the crate.
     pub fn for_each_folio(&self, each_fn: impl FnMut(FolioInfo)) {
         self.core.for_each_folio(each_fn);
     }

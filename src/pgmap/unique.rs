@@ -18,6 +18,11 @@ use crate::zone::After;
 /// Only this handle splits, merges, trims and retires a folio, or gives it back. Dropping it does
 /// what [`Policy::on_drop`](super::Policy::on_drop) says. Mirrors a folio between
 /// `folio_ref_freeze` and `folio_ref_unfreeze` of Linux.
+///
+/// # Context
+///
+/// Dropping it takes no lock and never runs the free hook, so it may be done anywhere where the
+/// owner's data may be dropped.
 #[must_use = "dropping it gives the folio back"]
 pub struct UniqueFolio<'a, O: PgmapOps> {
     at: FolioRef<'a, O>,
@@ -136,6 +141,10 @@ impl<'a, O: PgmapOps> UniqueFolio<'a, O> {
     }
 
     /// Gives the handle up for a number; the folio stays held alone.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock, runs no hook.
     #[must_use = "the folio is lost without it"]
     pub fn into_raw(self) -> RawUnique {
         let (at, _, _) = self.into_parts();

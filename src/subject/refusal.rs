@@ -126,7 +126,7 @@ impl Refuses for AddExtentError {
             Self::MetaShort { .. } => Refusal::ShortMeta,
             Self::NoSlot { .. } => Refusal::NoSlot,
             Self::Dying => Refusal::Dying,
-            // The budget always covers the cut blocks, and there is no owner data.
+            // The budget always covers the cut blocks, and owner data has the places it takes.
             Self::TablesShort { .. } | Self::PrivateShort { .. } => Refusal::Other,
         }
     }

@@ -180,7 +180,10 @@ impl SetRequest {
     }
 
     /// Returns the largest number of folios that `nr_pages` pages can come in, if none is below
-    /// `least`: the length of the storage to lend.
+    /// `least`: the length of the storage to lend to [`alloc_set`](crate::PgmapCore::alloc_set).
+    ///
+    /// Less is enough where memory is not fragmented. If it is too little, the answer is
+    /// [`AllocError::TooManyPieces`](crate::AllocError::TooManyPieces), and nothing has changed.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "compared before")]
     pub const fn len_max(nr_pages: u64, least: Order) -> usize {
