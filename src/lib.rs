@@ -130,8 +130,8 @@ mod units;
 mod zone;
 
 pub use folio::{
-    Busy, BusyAll, CountError, Folio, FolioMap, FolioPin, FolioSet, PinError, PinKind, Put,
-    RawFolio, RawMap, RawPin,
+    Busy, BusyAll, CloneError, CountError, Folio, FolioMap, FolioPin, FolioSet, PinError, PinKind,
+    Put, RawFolio, RawMap, RawPin,
 };
 #[cfg(all(feature = "std", not(all(test, loom))))]
 pub use meta::HeapMeta;

@@ -49,7 +49,8 @@ impl<O: PgmapOps> FolioRef<'_, O> {
     /// Adds counts of one kind on behalf of somebody new.
     pub(super) fn add(&self, count: Count, nr: u32) -> Result<(), CountError> {
         let added = self.word.add(count, nr, Gate::Newcomer, |_| true);
-        added.map(|_| ()).map_err(|refused| CountError::refused(refused, count, self.head))
+        let head = self.head;
+        added.map(|_| ()).map_err(|refused| CountError::refused(refused, count, head, head))
     }
 
     /// Drops counts of one kind that a handle owns.

@@ -88,9 +88,10 @@ impl fmt::Display for CountError {
 impl core::error::Error for CountError {}
 
 impl CountError {
-    pub(super) const fn refused(refused: Refused, count: Count, head: Pfn) -> Self {
+    /// Says why a count was refused to somebody who asked for the folio at `head` by `pfn`.
+    pub(super) const fn refused(refused: Refused, count: Count, head: Pfn, pfn: Pfn) -> Self {
         match refused {
-            Refused::NotLive => Self::NotLive { pfn: head },
+            Refused::NotLive => Self::NotLive { pfn },
             Refused::Closed => Self::Closed { head },
             Refused::Limit { have } => Self::Limit { count, have, max: count.max() },
         }
@@ -232,7 +233,8 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
     /// Anywhere; takes no lock, runs no hook.
     pub fn get_many(&self, nr: u32) -> Result<(), CountError> {
         let added = self.at.word.add(Count::Refs, nr, Gate::Holder, |_| true);
-        let refused = |refused| CountError::refused(refused, Count::Refs, self.at.head);
+        let head = self.at.head;
+        let refused = |refused| CountError::refused(refused, Count::Refs, head, head);
         added.map(|_| ()).map_err(refused)
     }
 

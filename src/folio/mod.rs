@@ -19,4 +19,4 @@ pub use counted::{FolioMap, FolioPin, PinError, PinKind};
 pub use freeze::{Busy, BusyAll};
 pub use handle::{CountError, Folio};
 pub use raw::{Put, RawFolio, RawMap, RawPin};
-pub use set::FolioSet;
+pub use set::{CloneError, FolioSet};

@@ -161,6 +161,9 @@ impl<O: PgmapOps> PgmapCore<O> {
     ///
     /// As for [`PgmapCore::try_get`].
     pub fn pin_raw(&self, pfn: Pfn, nr: u32, kind: PinKind) -> Result<(), PinError> {
+        if self.core().is_dying() {
+            return Err(PinError::Count(CountError::Dying));
+        }
         let at = self.covering(pfn).map_err(PinError::Count)?;
         at.check_pin(kind)?;
         self.add_raw(pfn, Count::Pins, nr).map_err(PinError::Count)
@@ -174,7 +177,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         let at = self.covering(pfn)?;
         let covers = |order| covers(at.head, order, pfn);
         let added = at.word.add(count, nr, Gate::Newcomer, covers);
-        added.map_err(|refused| CountError::refused(refused, count, at.head))?;
+        added.map_err(|refused| CountError::refused(refused, count, at.head, pfn))?;
         if nr != 0 && self.core().slipped_past_kill() {
             // The counts are this call's own, and may be the last ones.
             let _ = self.drop_counts(at, count, nr, pfn);
@@ -271,7 +274,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     ///
     /// Anywhere; takes no lock, runs no hook.
     pub unsafe fn folio_from_raw(&self, raw: RawFolio) -> Option<Folio<'_, O>> {
-        self.live_at(raw.0, Count::Refs).map(Folio::new)
+        self.live_at(raw.0, Count::Refs, 1).map(Folio::new)
     }
 
     /// Returns the handle that [`FolioPin::into_raw`] gave up; `None` if no pinned folio starts
@@ -285,11 +288,11 @@ impl<O: PgmapOps> PgmapCore<O> {
     ///
     /// Anywhere; takes no lock, runs no hook.
     pub unsafe fn pin_from_raw(&self, raw: RawPin) -> Option<FolioPin<'_, O>> {
-        self.live_at(raw.0, Count::Pins).map(FolioPin::new)
+        self.live_at(raw.0, Count::Pins, 1).map(FolioPin::new)
     }
 
-    /// Returns the handle that [`FolioMap::into_raw`] gave up; `None` if no mapped folio starts
-    /// there.
+    /// Returns the handle that [`FolioMap::into_raw`] gave up; `None` if no folio with so many
+    /// mappings starts there.
     ///
     /// # Safety
     ///
@@ -299,7 +302,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     ///
     /// Anywhere; takes no lock, runs no hook.
     pub unsafe fn map_from_raw(&self, raw: RawMap) -> Option<FolioMap<'_, O>> {
-        let at = self.live_at(raw.head, Count::Mappings)?;
+        let at = self.live_at(raw.head, Count::Mappings, raw.nr_leaves.max(1))?;
         Some(FolioMap::new(at, raw.nr_leaves))
     }
 
@@ -316,9 +319,10 @@ impl<O: PgmapOps> PgmapCore<O> {
         FolioSet::new(self, descs)
     }
 
-    fn live_at(&self, head: u64, count: Count) -> Option<FolioRef<'_, O>> {
+    /// Returns the live folio at `head`, if it has at least `nr` counts of that kind.
+    fn live_at(&self, head: u64, count: Count, nr: u32) -> Option<FolioRef<'_, O>> {
         let (at, found) = self.find(Pfn::new(head))?;
-        (found.head.as_u64() == head && found.bits.is_held() && found.bits.count(count) != 0)
-            .then_some(at)
+        let is_head = found.head.as_u64() == head;
+        (is_head && found.bits.is_held() && nr <= found.bits.count(count)).then_some(at)
     }
 }

@@ -9,6 +9,34 @@ use crate::pgmap::{
 };
 use crate::units::{Order, Pfn};
 
+/// Why a set was not cloned; nothing changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum CloneError {
+    /// A folio of the set takes no further reference.
+    Count(CountError),
+    /// The set has more folios than the storage that was lent.
+    TooManyPieces {
+        /// The folios of the set.
+        needed: usize,
+        /// The descriptors that were lent.
+        len: usize,
+    },
+}
+
+impl fmt::Display for CloneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(error) => error.fmt(f),
+            Self::TooManyPieces { needed, len } => {
+                write!(f, "set of {needed} folios in storage for {len}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for CloneError {}
+
 /// A reference on each of several folios as one handle; dropping it drops each.
 ///
 /// # Context
@@ -84,8 +112,8 @@ impl<'a, 's, O: PgmapOps> FolioSet<'a, 's, O> {
     ///
     /// # Errors
     ///
-    /// Returns [`CountError::Limit`] of the first folio that is at its limit. Storage that is too
-    /// short gives a set of as many folios as there is room for.
+    /// Refused if the storage is too short, and with [`CountError::Limit`] of the first folio that
+    /// is at its limit.
     ///
     /// # Context
     ///
@@ -94,14 +122,17 @@ impl<'a, 's, O: PgmapOps> FolioSet<'a, 's, O> {
     pub fn try_clone_into<'t>(
         &self,
         descs: &'t mut [FolioDesc],
-    ) -> Result<FolioSet<'a, 't, O>, CountError> {
+    ) -> Result<FolioSet<'a, 't, O>, CloneError> {
+        if descs.len() < self.len() {
+            return Err(CloneError::TooManyPieces { needed: self.len(), len: descs.len() });
+        }
         let mut len = 0;
         for (at, desc) in self.places().zip(descs.iter_mut()) {
             match ManuallyDrop::new(Folio::new(at)).try_clone() {
                 Ok(folio) => *desc = folio.into_at().desc(),
                 Err(error) => {
                     drop(FolioSet::new(self.pgmap, descs.get_mut(..len).unwrap_or_default()));
-                    return Err(error);
+                    return Err(CloneError::Count(error));
                 }
             }
             len = len.saturating_add(1);

@@ -356,6 +356,9 @@ impl<O: PgmapOps> PgmapCore<O> {
     ///
     /// Anywhere, interrupts included; takes no lock, runs no hook.
     pub fn claim(&self, head: Pfn, order: Order) -> Result<UniqueFolio<'_, O>, ClaimError> {
+        if self.core.is_dying() {
+            return Err(ClaimError::Dying);
+        }
         let max = self.core.policy.max_order;
         if max < order {
             return Err(ClaimError::OrderTooLarge { order, max });
@@ -363,9 +366,6 @@ impl<O: PgmapOps> PgmapCore<O> {
         let Some(range) = PfnRange::folio(head, order) else {
             return Err(ClaimError::Misaligned { head, order });
         };
-        if self.core.is_dying() {
-            return Err(ClaimError::Dying);
-        }
         let extent =
             self.core.extent_of(head).filter(|extent| extent.range().contains_range(range));
         let extent = extent.ok_or(ClaimError::Outside { range })?;

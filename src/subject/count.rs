@@ -81,6 +81,10 @@ impl<D: Data> PgmapSubject<'_, '_, D> {
                 let clone = self.with_folio(token, |folio| folio.try_clone())?;
                 clone.map(|it| self.hand_out_folio(it)).map_err(|it| it.refusal())
             }
+            Op::GetMany { token, number } => {
+                let added = self.with_folio(token, |folio| folio.get_many(number.0))?;
+                added.map(|()| Outcome::Done).map_err(|it| it.refusal())
+            }
             Op::DropFolio { token } => {
                 let Some(Held::Folio(raw)) = self.take(token) else { return Err(LOST) };
                 raw::folio(self.pgmap, raw).ok_or(LOST).map(drop)?;

@@ -160,8 +160,7 @@ impl<D: Data> Subject for PgmapSubject<'_, '_, D> {
             pins: Count::Pins.max(),
             maps: Count::Mappings.max(),
         };
-        // A holder who wants many references at once takes them by page.
-        Caps::all(limits).without("get-many")
+        Caps::all(limits)
     }
 
     fn apply(&mut self, op: &Op) -> Outcome {

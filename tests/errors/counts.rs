@@ -1,8 +1,8 @@
 //! Counts that are refused: references, pins, mappings, and freezes that find too many of them.
 
 use devfolio::{
-    Count, CountError, Folio, FolioInfo, FolioKind, GetError, LongtermPins, Order, Pfn, PinError,
-    PinKind, Policy, Put, Tables,
+    CloneError, Count, CountError, Folio, FolioInfo, FolioKind, GetError, LongtermPins, Order, Pfn,
+    PinError, PinKind, Policy, Put, Tables,
 };
 
 use crate::world::{BLOCK, Plain, Static, order, refused, world, world_of};
@@ -68,6 +68,43 @@ fn a_second_put_is_noticed() {
     // SAFETY: The token is this reference.
     assert_eq!(unsafe { pgmap.put_raw(pfn, 1) }, Ok(Put::Last));
     assert_eq!(droppers(pgmap, pfn, 1)[0], CountError::NotLive { pfn });
+}
+
+#[test]
+fn a_count_by_page_is_refused_with_that_page() {
+    let pgmap = world();
+    let kept = pgmap.alloc(order(3)).unwrap();
+    let (head, pfn) = (kept.head(), kept.range().last());
+    kept.keep();
+    let (get, raw) = newcomers(pgmap, pfn);
+    assert_eq!((get, raw), (GetError::NotLive { pfn }, [CountError::NotLive { pfn }; 3]));
+    pgmap.claim_kept(head).unwrap().release();
+}
+
+#[test]
+fn the_removal_is_named_before_the_place() {
+    let pgmap = world();
+    let held = pgmap.alloc(order(0)).unwrap();
+    pgmap.kill();
+    let outside = Pfn::new(0);
+    let dying = (GetError::Dying, [CountError::Dying; 3]);
+    assert_eq!(newcomers(pgmap, outside), dying);
+    let claim = refused(pgmap, || pgmap.claim(Pfn::new(1), order(3)));
+    assert_eq!(claim, devfolio::ClaimError::Dying);
+    held.release();
+}
+
+#[test]
+fn more_leaves_than_are_counted_make_no_handle() {
+    let pgmap = world();
+    let folio = live(pgmap);
+    let raw = folio.map(3).unwrap().into_raw();
+    drop(folio.map(2));
+    let more = devfolio::RawMap { nr_leaves: 4, ..raw };
+    // SAFETY: No handle is made of it.
+    assert!(unsafe { pgmap.map_from_raw(more) }.is_none());
+    // SAFETY: These are the leaves of the handle above.
+    drop(unsafe { pgmap.map_from_raw(raw) }.unwrap());
 }
 
 #[test]
@@ -254,7 +291,9 @@ fn a_set_is_cloned_as_a_whole_or_not_at_all() {
     let (count, max) = (Count::Refs, Count::Refs.max());
     pgmap.get_raw(last, max - 1).unwrap();
     let error = refused(pgmap, || set.try_clone_into(&mut copies));
-    assert_eq!(error, CountError::Limit { count, have: max, max });
+    assert_eq!(error, CloneError::Count(CountError::Limit { count, have: max, max }));
+    let error = refused(pgmap, || set.try_clone_into(&mut copies[..2]));
+    assert_eq!(error, CloneError::TooManyPieces { needed: 3, len: 2 });
 
     // SAFETY: These are the references that were added above.
     unsafe { pgmap.put_raw(last, max - 1) }.unwrap();

@@ -213,7 +213,7 @@ super::shims! {
     fn shim_folio_set_try_clone_into(
         set: &SharedDescs,
         descs: Descs,
-    ) -> Result<SharedDescs, CountError> {
+    ) -> Result<SharedDescs, CloneError> {
         set.try_clone_into(descs)
     }
 
