@@ -129,7 +129,7 @@ impl<'a, 's, O: PgmapOps> FolioSet<'a, 's, O> {
         let mut len = 0;
         for (at, desc) in self.places().zip(descs.iter_mut()) {
             match ManuallyDrop::new(Folio::new(at)).try_clone() {
-                Ok(folio) => *desc = folio.into_at().desc(),
+                Ok(folio) => *desc = folio.into_at().desc(false),
                 Err(error) => {
                     drop(FolioSet::new(self.pgmap, descs.get_mut(..len).unwrap_or_default()));
                     return Err(CloneError::Count(error));

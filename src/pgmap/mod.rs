@@ -15,11 +15,13 @@
 //! | `dying` | every release, the last step of a removal | a scan that found nothing, [`PgmapCore::state`] | all uses happen before anybody learns the end |
 
 mod allocate;
+mod bulk;
 mod carve;
 mod check;
 mod directory;
 mod draw;
 mod extent;
+mod fill;
 mod folio_ref;
 mod info;
 mod life;

@@ -206,9 +206,12 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
     /// Publishes a set and clones it, each clone by way of its raw form and in two halves.
     fn share(&self, mut set: UniqueSet<'p, '_, Owner<D>>, clones: Count) -> Outcome {
         let mut blocks = Vec::new();
+        let cleanness: Vec<_> = set.cleanness().collect();
+        let mut cleanness = cleanness.into_iter();
         set.for_each_private(|head, order, data| {
             data.write(!head.as_u64());
-            blocks.push(Block { head, order, clean: false, tag: data.read() });
+            let clean = cleanness.next().unwrap_or(false);
+            blocks.push(Block { head, order, clean, tag: data.read() });
         });
         blocks.sort_by_key(|block| block.head);
         let shared = set.publish();

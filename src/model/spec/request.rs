@@ -181,12 +181,6 @@ impl Spec {
         match chosen {
             Some(&[block]) if block.order == order => {
                 self.check_place(block, filter)?;
-                if filter.only_clean && !block.clean {
-                    return Err(format!("{block:?} is dirty"));
-                }
-                if !block.clean && self.sure.covers(Run::folio(block.head, order)) {
-                    return Err(format!("{block:?} is not said to be clean"));
-                }
                 Ok(block)
             }
             Some(other) => Err(format!("{other:?} instead of one folio of order {order}")),
@@ -224,6 +218,8 @@ impl Spec {
             "not free"
         } else if (block.clean || filter.only_clean) && !self.clean.covers(run) {
             "not clean"
+        } else if !block.clean && (filter.only_clean || self.sure.covers(run)) {
+            "not said to be clean"
         } else if block.tag != self.block(run.start, block.order).tag {
             "not with its own data"
         } else if self.lacks_tables(&[(block.head, block.order)]) {

@@ -1,6 +1,6 @@
 //! Several folios at once: sets, runs and bulk. All or nothing.
 //!
-//! A set does not say which of its folios are clean, so a subject may call all of them dirty.
+//! What is surely clean has to be said to be.
 
 use alloc::format;
 use alloc::string::String;
@@ -200,12 +200,13 @@ impl Spec {
         Ok(self.hand_out_blocks(&blocks))
     }
 
-    /// Returns the block at that place with what the subject says of its content, if it may.
+    /// Returns the block at that place with what the subject says of its content, where there is
+    /// a choice.
     pub(super) fn seen_block(&self, head: Pfn, order: Order, seen: Option<&[Block]>) -> Block {
         let own = self.block(head.as_u64().into(), order);
-        let may_be_clean = self.clean.covers(Run::folio(head, order));
+        let may_be_clean = !own.clean && self.clean.covers(Run::folio(head, order));
         match seen.into_iter().flatten().find(|block| block.head == head) {
-            Some(said) => Block { clean: said.clean && may_be_clean, ..own },
+            Some(said) => Block { clean: own.clean || said.clean && may_be_clean, ..own },
             None => own,
         }
     }
