@@ -45,10 +45,14 @@ impl HeapMeta {
     }
 
     /// Returns the lines, to be lent.
+    ///
+    /// They are zeroes the first time; who lends them again attaches with
+    /// [`Attach::Clear`](crate::Attach::Clear).
     #[must_use]
     pub fn lines_mut(&mut self) -> &mut [MetaLine] {
         let start = self.base.as_ptr();
-        let start = start.wrapping_add(start.align_offset(align_of::<MetaLine>()));
+        let offset = start.addr().wrapping_neg() & (align_of::<MetaLine>().wrapping_sub(1));
+        let start = start.wrapping_add(offset);
         // SAFETY: The pointer is aligned by the line above. By invariant 2 all lines lie in one
         // allocation, which by invariant 1 is ours and was zeroed; every bit pattern is a line.
         // The borrow of `self` keeps everybody else away.

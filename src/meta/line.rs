@@ -2,11 +2,10 @@
 
 use core::fmt;
 
-use spin::Mutex;
 use static_assertions::assert_impl_all;
 
 use super::layout::LINE_WORDS;
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, Ordering};
 
 /// 64 bytes of metadata memory, to be lent to an extent.
 ///
@@ -76,7 +75,7 @@ impl fmt::Debug for MetaLine {
 /// assert!(META.take().is_none());
 /// ```
 pub struct StaticMeta<const LINES: usize> {
-    taken: Mutex<bool>,
+    taken: AtomicU64,
     lines: core::cell::UnsafeCell<[MetaLine; LINES]>,
 }
 
@@ -93,19 +92,25 @@ impl<const LINES: usize> StaticMeta<LINES> {
     #[must_use]
     pub const fn new() -> Self {
         let lines = core::cell::UnsafeCell::new([MetaLine::ZERO; LINES]);
-        Self { taken: Mutex::new(false), lines }
+        Self { taken: AtomicU64::new(0), lines }
     }
 }
 
 impl<const LINES: usize> StaticMeta<LINES> {
     /// Hands the lines out; `None` from the second call on.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock.
     #[expect(unsafe_code, reason = "an exclusive borrow out of a static, once")]
     #[expect(clippy::mut_from_ref, reason = "the flag makes it exclusive")]
     pub fn take(&'static self) -> Option<&'static mut [MetaLine]> {
-        if core::mem::replace(&mut *self.taken.lock(), true) {
+        // ORDERING: Relaxed. The flag only makes its first caller the only one; the lines are as
+        // the compiler made them.
+        if self.taken.swap(1, Ordering::Relaxed) != 0 {
             return None;
         }
-        // SAFETY: The flag was false and is never set back, so this is the only borrow that the
+        // SAFETY: The flag was zero and is never set back, so this is the only borrow that the
         // cell ever hands out; `self` is static, so the lines never move or die.
         let lines = unsafe { &mut *self.lines.get() };
         Some(lines)

@@ -271,7 +271,7 @@ impl Meta {
         let pool = self.pool();
         // ORDERING: Relaxed. The counter only makes the indices distinct.
         let mut next = pool.load(Ordering::Relaxed);
-        // Ends: a turn is repeated only when another CPU took a table.
+        // Ends: a turn is repeated only when another CPU took a table, or by chance.
         while next <= u64::from(self.nr_tables()) {
             let end = next + u64::from(nr);
             if seeded!(TableTwice) && next == 1 {
@@ -291,7 +291,7 @@ impl Meta {
 
     /// Returns how many tables the pool has left; stale at once.
     pub(crate) fn tables_left(&self) -> u32 {
-        // ORDERING: Relaxed. An estimate; `take_table` decides.
+        // ORDERING: Relaxed. An estimate; `reserve_tables` decides.
         let used = self.pool().load(Ordering::Relaxed);
         u32::try_from(used).map_or(0, |used| self.nr_tables().saturating_sub(used))
     }

@@ -2,15 +2,16 @@
 //!
 //! One extent has one run of [`MetaLine`]s, cut up by plain index arithmetic ([`layout`]): a few
 //! lines for the pool of tables, the movers and the CPUs; bitmaps over all regions; thirteen lines
-//! for a region; one word for a block; and 66 lines for a fracture table. Nothing here knows what
-//! the bits mean, except for the state word, whose every transition lives in [`word`].
+//! for a region; a word and a half for a block, its state and the index of its table; a word for
+//! the owner of each table; and 66 lines for a table. Nothing here knows what the bits mean, except
+//! for the state word, whose every transition lives in [`word`].
 //!
 //! # Synchronization
 //!
 //! | edge | release half | acquire half | what it carries |
 //! |------|--------------|--------------|-----------------|
 //! | `init-region` | [`Meta::init_region`] | [`Meta::is_init`] | a region's words are cleared before anybody reads them |
-//! | `open-table` | [`Meta::assign_table`] | [`Meta::table_of`] | a table's words are cleared before anybody reads them |
+//! | `open-table` | [`Meta::assign_reserved`] | [`Meta::table_of`] | a table's words are cleared before anybody reads them |
 
 #[cfg(all(feature = "std", not(all(test, loom))))]
 mod heap;

@@ -49,7 +49,7 @@ const REFS_BITS: u32 = 15;
 /// The three counts, or the link of a condemned folio.
 const COUNTS: u64 = !((1 << MAPS_SHIFT) - 1);
 
-/// One bit more than the links of [`Word::condemn`] may have.
+/// The bits of a link of [`Word::condemn`].
 pub(crate) const LINK_BITS: u32 = 64 - MAPS_SHIFT;
 
 const _: () = {
@@ -286,7 +286,7 @@ impl<'a> Word<'a> {
 
     fn write(self, bits: Bits) {
         // ORDERING: Relaxed. The word is held alone; what others may see of it goes through
-        // `publish` and `keep`, which release.
+        // `publish` and `park`, which release.
         self.0.store(bits.0, Ordering::Relaxed);
     }
 
@@ -392,7 +392,7 @@ impl<'a> Word<'a> {
         covers_fn: impl Fn(Order) -> bool,
     ) -> Result<Bits, Refused> {
         let mut bits = self.read();
-        // Ends: a turn is repeated only when another transition of this word succeeded.
+        // Ends: a turn is repeated only when another transition succeeded, or by chance.
         loop {
             let is_held = bits.is_held() || seeded!(GetNotLive) && bits.is_folio();
             if !is_held || !covers_fn(bits.order()) {
@@ -423,7 +423,7 @@ impl<'a> Word<'a> {
     /// Drops `nr` counts of one kind, checked.
     pub(crate) fn sub(self, count: Count, nr: u32) -> Result<Dropped, Underflow> {
         let mut bits = self.read();
-        // Ends: a turn is repeated only when another transition of this word succeeded.
+        // Ends: a turn is repeated only when another transition succeeded, or by chance.
         loop {
             if !bits.is_held() {
                 return Err(Underflow::NotLive);
@@ -496,7 +496,7 @@ impl<'a> Word<'a> {
     /// A folio that is no longer held took its flag along: whoever dropped the last count wakes.
     fn clear_waiter(self) -> bool {
         let mut bits = self.read();
-        // Ends: a turn is repeated only when another transition of this word succeeded.
+        // Ends: a turn is repeated only when another transition succeeded, or by chance.
         while bits.is_held() && bits.has_waiter() {
             // ORDERING: Relaxed. The wake-up follows; what it announces is in the word itself.
             match self.0.compare_exchange_weak(
@@ -519,7 +519,7 @@ impl<'a> Word<'a> {
         if Count::Refs.max() < refs {
             return Err(bits);
         }
-        // Ends: a turn is repeated only when another transition of this word succeeded.
+        // Ends: a turn is repeated only when another transition succeeded, or by chance.
         loop {
             let expected = u64::from(refs) << REFS_SHIFT;
             if !bits.is_held() || bits.0 & COUNTS != expected {
@@ -551,7 +551,7 @@ impl<'a> Word<'a> {
     /// Registers a waiter; false if there is nothing to wait for.
     pub(crate) fn register_waiter(self) -> bool {
         let mut bits = self.read();
-        // Ends: a turn is repeated only when another transition of this word succeeded.
+        // Ends: a turn is repeated only when another transition succeeded, or by chance.
         while bits.is_held() {
             // ORDERING: Relaxed. Flag and counts share the word, so no decrement can miss it; the
             // waiter looks again at the word and sleeps by the embedder's token.

@@ -187,6 +187,8 @@ operations! {
         within: Option<Span>,
         /// Which end is preferred.
         direction: Direction,
+        /// Which content is preferred.
+        content: Content,
         /// How many descriptors are lent.
         room: Count,
     }

@@ -75,7 +75,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         unit: Order,
         nr_pages: u64,
     ) -> Result<(), AllocError> {
-        if Order::BLOCK <= unit || request.content == Content::OnlyClean || nr_pages == 0 {
+        if Order::BLOCK <= unit || nr_pages == 0 {
             return Ok(());
         }
         let mut left = nr_pages;
@@ -83,8 +83,8 @@ impl<O: PgmapOps> PgmapCore<O> {
         for extent in self.core().extents() {
             let Some(part) = request.part_of(extent) else { continue };
             let is_fractured = request.order < Order::BLOCK;
-            match extent.index().has_units(part, unit.max(request.align), unit, left, is_fractured)
-            {
+            let (stock, units) = ((part, request.content), (unit.max(request.align), unit));
+            match extent.index().has_units(stock, units, left, is_fractured) {
                 Ok(()) => return Ok(()),
                 Err(Shortage { missing, is_tables }) => {
                     left = missing;

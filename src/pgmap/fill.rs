@@ -6,7 +6,7 @@ use super::owner::PgmapCore;
 use super::set::{FolioDesc, UniqueSet};
 use super::unique::UniqueFolio;
 use crate::units::Order;
-use crate::zone::{After, Content, Miss, Plan, Request, SetRequest, Units};
+use crate::zone::{After, Miss, Plan, Request, SetRequest, Units};
 
 /// A set that is being filled.
 pub(super) struct Filling<'a, 's, O: PgmapOps> {
@@ -195,14 +195,16 @@ impl<O: PgmapOps> PgmapCore<O> {
     ///
     /// Asked before the first block is fractured, which keeps its table even if the set is undone.
     fn check_plan(&self, request: &Request, nr_pages: u64, len: usize) -> Result<(), AllocError> {
-        if request.content == Content::OnlyClean {
-            return Ok(());
-        }
         let order = request.order.min(Order::floor_log2(nr_pages).unwrap_or(Order::ZERO));
         let mut units = Units::default();
         for extent in self.core().extents() {
             let Some(part) = request.part_of(extent) else { continue };
-            if extent.index().add_units(part, nr_pages, (order, request.least), &mut units) {
+            if extent.index().add_units(
+                (part, request.content),
+                nr_pages,
+                (order, request.least),
+                &mut units,
+            ) {
                 return Ok(());
             }
         }

@@ -145,9 +145,6 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
 
     fn allocate(&self, op: &Op) -> Try {
         match *op {
-            // TODO(#2): When these fail they may keep a table of a block that they fractured.
-            Op::AllocSet { content: Content::OnlyClean, .. } => Ok(Outcome::Unsupported),
-            Op::AllocBulk { order, align, .. } if order.0 < align.0 => Ok(Outcome::Unsupported),
             Op::Alloc { order } => {
                 let folio = self.pgmap.alloc(order_of(order)?);
                 folio.map(|it| self.hand_out(vec![born(it)])).map_err(|it| it.refusal())
@@ -183,9 +180,10 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
                 let set = self.pgmap.alloc_run(pages.0, request, &mut descs);
                 set.map(|it| self.hand_out_set(it)).map_err(|it| it.refusal())
             }
-            Op::AllocBulk { order, number, align, within, direction, room } => {
+            Op::AllocBulk { order, number, align, within, direction, content, room } => {
                 let mut descs = storage(room);
                 let request = request_of(order, align, within, direction)?;
+                let request = request.content(content_of(content));
                 let number = usize::try_from(number.0).unwrap_or(usize::MAX);
                 let set = self.pgmap.alloc_bulk(request, number, &mut descs);
                 set.map(|it| self.hand_out_set(it)).map_err(|it| it.refusal())

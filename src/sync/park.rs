@@ -14,6 +14,8 @@ use crate::units::Pfn;
 /// this crate held. It must not sleep.
 pub trait Park: Sync {
     /// Returns the token that changes with every [`Park::unpark_all`] of `head`.
+    ///
+    /// If `park` always returns soon, nothing has to change.
     fn token(&self, head: Pfn) -> u64;
 
     /// Sleeps until the token of `head` differs from `token`; may return early.

@@ -9,7 +9,7 @@
 //!
 //! | edge | release half | acquire half | what it carries |
 //! |------|--------------|--------------|-----------------|
-//! | `free-before-claim` | [`free`], [`store`], every undo | [`claim`], [`take`], [`take_all`] | all that the last holder wrote happens before the next one begins |
+//! | `free-before-claim` | [`free`], [`store`], `Index::free_region` | [`claim`], [`take`], [`take_all`], `Index::take_region` | all that the last holder wrote happens before the next one begins |
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
@@ -88,7 +88,7 @@ pub(super) fn claim(line: &MetaLine, wish: &Wish, only_fn: impl Fn(usize) -> u64
 fn claim_in_word(line: &MetaLine, index: usize, heads: u64, wish: &Wish, only: u64) -> Claim {
     let word = &line.words()[index];
     let mut free = read(word);
-    // Ends: a turn is repeated only when another CPU changed the word.
+    // Ends: a turn is repeated only when another CPU changed the word, or by chance.
     while let Some(bit) = pick(runs(free & only, wish.order) & heads, wish.is_down) {
         let taken = if seeded!(BitNotCleared) && wish.order == 1 { 0 } else { wish.order };
         let rest = free & !ones(bit, taken);

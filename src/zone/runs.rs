@@ -98,7 +98,7 @@ impl Index<'_> {
     }
 
     /// Returns whether a free page is clean, and the order of what its bit speaks for.
-    fn is_clean_page(&self, pfn: Pfn) -> (bool, Order) {
+    pub(super) fn is_clean_page(&self, pfn: Pfn) -> (bool, Order) {
         let (meta, geometry) = (self.meta, self.geometry());
         let region = geometry.region_of(pfn);
         let (word, bit) = meta.root_bit(RootMap::Free, region);

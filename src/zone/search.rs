@@ -93,7 +93,8 @@ impl Index<'_> {
     ///
     /// # Errors
     ///
-    /// [`Miss::Exhausted`] and [`Miss::NoTables`] are exact: no mover was under way.
+    /// [`Miss::Exhausted`] and [`Miss::NoTables`] are exact: no mover was under way. So is
+    /// [`Miss::Fracture`], which is said instead of `NoTables` where `may_fracture` is false.
     pub(crate) fn claim(
         &self,
         want: &Want,

@@ -12,6 +12,8 @@
 )]
 
 use super::index::Index;
+use super::request::Content;
+use super::runs::Chunk;
 use crate::meta::{BLOCK_PAGES, Block, PAGE_LEVELS};
 use crate::units::{Order, Pfn, PfnRange};
 
@@ -30,21 +32,19 @@ impl<'a> Index<'a> {
     /// If `is_fractured`, whole blocks count only as far as there are tables to fracture them.
     pub(crate) fn has_units(
         &self,
-        range: PfnRange,
-        align: Order,
-        unit: Order,
+        (range, content): (PfnRange, Content),
+        (align, unit): (Order, Order),
         nr_pages: u64,
         is_fractured: bool,
     ) -> Result<(), Shortage> {
         let mut left = nr_pages;
-        let mut ends = self.ends(range, align, unit);
+        let mut ends = self.ends((range, content), align, unit);
         let mut next = Some(range.start());
         // Ends: `next` grows on every turn, up to the end of the range.
         while let Some(pfn) = next {
             let rest = PfnRange::between(pfn, range.last());
-            let Some(run) = rest.and_then(|rest| self.free_run_up_to(rest, left.max(1))) else {
-                break;
-            };
+            let run = rest.and_then(|rest| self.free_run_up_to((rest, content), left.max(1)));
+            let Some(run) = run else { break };
             let usable = if is_fractured {
                 self.usable(run, align, unit, &mut ends)
             } else {
@@ -59,13 +59,29 @@ impl<'a> Index<'a> {
         Err(Shortage { missing: left, is_tables: ends.is_short })
     }
 
-    /// Returns the first free run of `range`, cut off at a block border once it is long enough.
-    fn free_run_up_to(&self, range: PfnRange, nr_pages: u64) -> Option<PfnRange> {
+    /// Returns the stretch at `pfn` that is free and suits `content`, or is not.
+    fn chunk_of(&self, pfn: Pfn, content: Content) -> Chunk {
+        let chunk = self.chunk(pfn);
+        if content != Content::OnlyClean || !chunk.is_free {
+            return chunk;
+        }
+        let (is_clean, level) = self.is_clean_page(pfn);
+        let to_end = level.nr_pages() - (pfn.as_u64() & (level.nr_pages() - 1));
+        Chunk { is_free: is_clean, nr_pages: to_end.min(chunk.nr_pages) }
+    }
+
+    /// Returns the first free run of `range` that suits, cut off at a region border once it is
+    /// long enough.
+    fn free_run_up_to(
+        &self,
+        (range, content): (PfnRange, Content),
+        nr_pages: u64,
+    ) -> Option<PfnRange> {
         let mut start = None;
         let mut pfn = range.start();
         // Ends: `pfn` grows on every turn, up to the end of the range.
         loop {
-            let chunk = self.chunk(pfn);
+            let chunk = self.chunk_of(pfn, content);
             match (start, chunk.is_free) {
                 (None, true) => start = Some(pfn),
                 (Some(start), false) => {
@@ -119,7 +135,7 @@ impl<'a> Index<'a> {
     ///
     /// An end needs one if its block is whole and free, but the range has only a part of it, in
     /// which there are runs of `unit`.
-    fn ends(&self, range: PfnRange, align: Order, unit: Order) -> Ends {
+    fn ends(&self, (range, content): (PfnRange, Content), align: Order, unit: Order) -> Ends {
         let first = Pfn::new(range.start().as_u64() | (BLOCK_PAGES as u64 - 1)).min(range.last());
         let last = range.last().head(Order::BLOCK);
         let head = PfnRange::between(range.start(), first);
@@ -129,7 +145,7 @@ impl<'a> Index<'a> {
                 end.nr_pages() < BLOCK_PAGES as u64
                     && units_in(*end, align, unit) != 0
                     && !self.has_table(end.start())
-                    && self.chunk(end.start()).is_free
+                    && self.chunk_of(end.start(), content).is_free
             })
         });
         let mut cut = [None; 2];
@@ -321,20 +337,19 @@ impl Index<'_> {
     /// Adds the free runs of `range` up; stops early, and returns true, where there is plenty.
     pub(crate) fn add_units(
         &self,
-        range: PfnRange,
+        (range, content): (PfnRange, Content),
         nr_pages: u64,
         (order, least): (Order, Order),
         units: &mut Units,
     ) -> bool {
         let before = *units;
-        let ends = self.ends(range, least, least);
+        let ends = self.ends((range, content), least, least);
         let mut next = Some(range.start());
         // Ends: `next` grows on every turn, up to the end of the range.
         while let Some(pfn) = next {
             let rest = PfnRange::between(pfn, range.last());
-            let Some(run) = rest.and_then(|rest| self.free_run_up_to(rest, nr_pages)) else {
-                break;
-            };
+            let run = rest.and_then(|rest| self.free_run_up_to((rest, content), nr_pages));
+            let Some(run) = run else { break };
             let whole = units_in(run, Order::BLOCK, Order::BLOCK) >> PAGE_LEVELS;
             let cut = ends.cut.map(|end| end.filter(|&end| run.contains_range(end)));
             units.is_cut |= cut.iter().any(Option::is_some);
@@ -360,13 +375,13 @@ impl Index<'_> {
         let whole = units.whole - before.whole;
         if ends.fresh < whole {
             units.openable =
-                before.openable + (ends.fresh + self.whole_with_table(range)).min(whole);
+                before.openable + (ends.fresh + self.whole_with_table((range, content))).min(whole);
         }
         false
     }
 
-    /// Returns how many blocks inside `range` are whole, free, and own a table.
-    fn whole_with_table(&self, range: PfnRange) -> u64 {
+    /// Returns how many blocks inside `range` are whole, free, suit, and own a table.
+    fn whole_with_table(&self, (range, content): (PfnRange, Content)) -> u64 {
         let geometry = self.geometry();
         let (first, last) = (geometry.block_of(range.start()), geometry.block_of(range.last()));
         let owners = (first.0..=last.0).map(Block).filter(|&block| {
@@ -375,6 +390,7 @@ impl Index<'_> {
             self.meta.is_init(geometry.place(block).0)
                 && self.meta.table_of(block).is_some()
                 && whole.is_some_and(|whole| self.first_busy(whole).is_none())
+                && self.chunk_of(head, content).is_free
         });
         owners.count() as u64
     }

@@ -1,11 +1,11 @@
 //! Allocations that fail.
 
 use devfolio::{
-    AllocError, AllocPolicy, Content, FolioDesc, HookContext, OnDrop, Order, Pfn, Policy, Request,
-    SetRequest, Tables,
+    AllocError, AllocPolicy, Attach, Content, Contents, ExtentAttrs, FolioDesc, HookContext,
+    MetaSize, OnDrop, Order, Pfn, Policy, Request, SetRequest, Tables,
 };
 
-use crate::world::{BLOCK, order, range, refused, world, world_of};
+use crate::world::{BLOCK, Plain, bare, lines, order, range, refused, world, world_of};
 
 const NONE: AllocError =
     AllocError::Exhausted { order: Order::ZERO, kept_pages: 0, condemned_pages: 0 };
@@ -207,4 +207,25 @@ fn a_run_that_is_interrupted_is_none() {
     assert_eq!(set.nr_pages(), 2 * BLOCK - 1);
     drop((set, middle));
     assert_eq!(pgmap.stats().largest_free_run, 4 * BLOCK);
+}
+
+#[test]
+fn clean_pages_that_are_too_few_cost_no_table() {
+    let pgmap = bare(Plain, Policy::generic(), 1);
+    let (range, tables) = (range(0, BLOCK), Tables::Budget(1));
+    let attrs = ExtentAttrs { contents: Contents::Zeroed, ..ExtentAttrs::NEW };
+    let lines = lines(MetaSize::of(range, tables).lines());
+    pgmap.add_extent(range, attrs, tables, lines, Attach::Zeroed).unwrap();
+    let mut descs = [FolioDesc::EMPTY; 1000];
+    let (clean, nr_pages) = (Content::OnlyClean, BLOCK + 1);
+    let set = SetRequest::pages(nr_pages).prefer(Order::ZERO).content(clean);
+    assert_eq!(refused(pgmap, || pgmap.alloc_set(set, &mut descs)), NONE);
+    let page = Request::order(Order::ZERO).content(clean);
+    assert_eq!(refused(pgmap, || pgmap.alloc_bulk(page, 513, &mut descs)), NONE);
+
+    let mut set = pgmap.alloc_bulk(page, 512, &mut descs).unwrap();
+    assert!(set.pop().unwrap().is_clean(), "and the set knows");
+    drop(set);
+    let error = refused(pgmap, || pgmap.alloc_bulk(page, 1, &mut descs).map(drop));
+    assert_eq!(error, NONE, "all of it is dirty now");
 }

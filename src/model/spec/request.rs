@@ -70,8 +70,8 @@ impl Spec {
                 let filter = self.filter(align, within, direction);
                 self.alloc_run(pages, filter, room, seen)
             }
-            Op::AllocBulk { order, number, align, within, direction, room } => {
-                let filter = self.filter(align, within, direction);
+            Op::AllocBulk { order, number, align, within, direction, content, room } => {
+                let filter = self.filter(align, within, direction).content(content);
                 self.alloc_bulk(order, number, filter, room, seen)
             }
             _ => Err(format!("{op} is no allocation")),
