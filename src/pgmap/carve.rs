@@ -380,10 +380,11 @@ impl<O: PgmapOps> FolioRef<'_, O> {
     /// Calls the owner's hook for each piece of `cut` but the one here, which keeps the head.
     fn announce_pieces(self, cut: Cut) {
         for (head, order) in cut.tiles().filter(|&(head, _)| head != self.head) {
-            let is_missing =
-                (seeded!(SplitOldOrder) || seeded!(SplitForgetsLast)) && cut.is_last(head, order);
-            let piece = if is_missing { None } else { self.sibling(head, order) };
-            if let Some(piece) = piece {
+            let (is_old, is_forgotten) = (seeded!(SplitOldOrder), seeded!(SplitForgetsLast));
+            if (is_old || is_forgotten) && cut.is_last(head, order) {
+                continue;
+            }
+            if let Some(piece) = self.sibling(head, order) {
                 self.pgmap.ops().folio_split(self.private(), piece.private_mut(), head, order);
             }
         }
