@@ -379,8 +379,7 @@ fn unsafes(tree: &Tree) -> Vec<String> {
 
 /// Files, tests and fuzz targets that the documents name.
 fn names_in_documents(tree: &Tree) -> Vec<String> {
-    const FOLDERS: [&str; 8] =
-        ["src/", "tests/", "fuzz/", "examples/", "benches/", ".ci/", "no_std-example/", ".cargo/"];
+    const FOLDERS: &str = "src tests fuzz examples benches models .ci no_std-example .cargo";
     let mut found = Vec::new();
     // Also where a macro makes a test of the name.
     let is_fn = |path: &str, name: &str| {
@@ -392,7 +391,8 @@ fn names_in_documents(tree: &Tree) -> Vec<String> {
         let text = tree.text(document);
         for name in text.split('`').skip(1).step_by(2) {
             let (path, test) = name.split_once("::").unwrap_or((name, ""));
-            let is_path = FOLDERS.iter().any(|folder| path.starts_with(folder));
+            let folder = path.split_once('/').map_or("", |(folder, _)| folder);
+            let is_path = FOLDERS.split(' ').any(|other| other == folder);
             if is_path && !path.contains([' ', '*', '{', '<']) {
                 let folder = path.trim_end_matches('/').to_owned() + "/";
                 let exists = tree.paths.contains(path)
