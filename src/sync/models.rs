@@ -54,6 +54,10 @@ fn report(nr_executions: u64) {
 /// the looks of the others from its own exchange, so what is found depends on who went first.
 fn run(builder: &Builder, model_fn: impl Fn() + Send + Sync + 'static) -> u64 {
     let model = Arc::new((model_fn, Tally::new(0)));
+    #[cfg(seeded_bugs)]
+    if let Ok(name) = std::env::var("SEEDED_BUG") {
+        assert!(crate::seeded::activate_concurrent(&name), "there is no bug {name}");
+    }
     ROLES.set(1);
     let mut first = 0;
     // Ends: a race has a few roles.
