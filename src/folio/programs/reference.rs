@@ -1,11 +1,11 @@
 //! What a program may come to: every operation is one step, and nothing is known of words or bits.
 //!
 //! The world is three blocks: two that a folio of order 10, or its two halves, may have, and one
-//! more. A thread has what its operations gave it.
+//! more. A thread has what its operations gave it. Also part of the fuzz target `sched`.
 
-use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::vec;
-use alloc::vec::Vec;
+use std::collections::{BTreeMap, BTreeSet};
+use std::vec;
+use std::vec::Vec;
 
 /// The blocks of the world.
 pub(super) const BLOCKS: u64 = 3;
@@ -100,7 +100,7 @@ pub(super) enum Seen {
 /// What one run of a program came to.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Outcome {
-    pub(super) said: [Vec<Said>; 2],
+    pub(super) said: Vec<Vec<Said>>,
     pub(super) blocks: [Seen; BLOCKS as usize],
     /// How often the owner's hook ran.
     pub(super) nr_hooks: u64,
@@ -119,14 +119,14 @@ pub(super) struct World {
     live: BTreeMap<Piece, Counts>,
     held: BTreeSet<u64>,
     nr_hooks: u64,
-    hands: [Hand; 2],
+    hands: Vec<Hand>,
 }
 
 impl World {
-    /// A world in which both threads begin with references to these folios.
-    pub(super) fn new(hands: [&[Piece]; 2]) -> Self {
-        let mut world = Self::default();
-        for (thread, pieces) in hands.into_iter().enumerate() {
+    /// A world in which each thread begins with references to these folios.
+    pub(super) fn new(hands: &[&[Piece]]) -> Self {
+        let mut world = Self { hands: vec![Hand::default(); hands.len()], ..Self::default() };
+        for (thread, pieces) in hands.iter().enumerate() {
             pieces.iter().for_each(|&piece| world.count(thread, REFS, piece));
         }
         world
@@ -165,8 +165,8 @@ impl World {
 
     /// Does an operation on behalf of a thread; returns all that may become of it.
     ///
-    /// `is_stirred` says whether the other thread ever reshapes a folio, or lets go of one.
-    fn step(&self, thread: usize, op: Op, is_stirred: bool) -> Vec<(Said, Self)> {
+    /// `is_stirred` says whether another thread ever reshapes a folio, or lets go of one.
+    pub(super) fn step(&self, thread: usize, op: Op, is_stirred: bool) -> Vec<(Said, Self)> {
         let mut next = self.clone();
         let last = self.hands[thread].counts[REFS].last().copied();
         let said = match op {
@@ -251,29 +251,39 @@ impl World {
         found.map_or(Seen::Free, |(&piece, &counts)| Seen::Live(piece, counts))
     }
 
-    /// Returns all that two threads may come to, whoever does the next operation.
-    pub(super) fn outcomes(&self, program: [&[Op]; 2]) -> BTreeSet<Outcome> {
+    /// Returns what the blocks are part of, and how often the hook ran.
+    pub(super) fn end(&self) -> ([Seen; BLOCKS as usize], u64) {
+        (core::array::from_fn(|block| self.seen(block as u64)), self.nr_hooks)
+    }
+
+    /// Returns all that the threads may come to, whoever does the next operation.
+    pub(super) fn outcomes(&self, program: &[&[Op]]) -> BTreeSet<Outcome> {
         let mut all = BTreeSet::new();
-        self.run(program, [Vec::new(), Vec::new()], &mut all);
+        self.run(program, vec![Vec::new(); program.len()], &mut all);
         all
     }
 
     /// Bounded by the length of the program.
-    fn run(&self, program: [&[Op]; 2], said: [Vec<Said>; 2], all: &mut BTreeSet<Outcome>) {
+    fn run(&self, program: &[&[Op]], said: Vec<Vec<Said>>, all: &mut BTreeSet<Outcome>) {
         let mut is_over = true;
-        for thread in [0, 1] {
-            let Some(&op) = program[thread].get(said[thread].len()) else { continue };
+        for (thread, ops) in program.iter().enumerate() {
+            let Some(&op) = ops.get(said[thread].len()) else { continue };
             is_over = false;
-            let is_stirred = program[1 - thread].iter().any(|other| other.stirs());
-            for (answer, next) in self.step(thread, op, is_stirred) {
+            for (answer, next) in self.step(thread, op, is_stirred(program, thread)) {
                 let mut said = said.clone();
                 said[thread].push(answer);
                 next.run(program, said, all);
             }
         }
         if is_over {
-            let blocks = core::array::from_fn(|block| self.seen(block as u64));
-            all.insert(Outcome { said, blocks, nr_hooks: self.nr_hooks });
+            let (blocks, nr_hooks) = self.end();
+            all.insert(Outcome { said, blocks, nr_hooks });
         }
     }
+}
+
+/// Returns whether any thread but this one reshapes a folio, or lets go of one.
+pub(super) fn is_stirred(program: &[&[Op]], thread: usize) -> bool {
+    let others = program.iter().enumerate().filter(|&(other, _)| other != thread);
+    others.flat_map(|(_, ops)| ops.iter()).any(|op| op.stirs())
 }
