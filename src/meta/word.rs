@@ -539,10 +539,12 @@ impl<'a> Word<'a> {
             }
             let (order, wake) = (bits.order(), bits.has_waiter());
             let next = Bits::new(Kind::Unique, order);
-            if seeded!(FreezeByStore) || seeded!(SplitChecksThenWrites) {
-                if seeded!(FreezeByStore) {
-                    self.write(next);
-                }
+            let (is_stored, is_left_to_split) =
+                (seeded!(FreezeByStore), seeded!(SplitChecksThenWrites));
+            if is_stored {
+                self.write(next);
+            }
+            if is_stored || is_left_to_split {
                 return Ok(Frozen { order, wake });
             }
             // ORDERING(use-before-free): Acquire half; a freeze is the last put of its holders.
