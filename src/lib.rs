@@ -144,6 +144,8 @@ pub use pgmap::{
     Policy, RawUnique, Reaped, RegisterError, ReviveError, SplitError, SplitReason, Stats,
     StillBusy, Tally, UniqueFolio, UniqueSet,
 };
+#[cfg(all(sched, not(all(test, loom))))]
+pub use sync::on_access;
 pub use sync::{Park, SpinPark};
 pub use units::{Order, Pfn, PfnRange, RangeError, Tiles};
 pub use zone::{CheckError, Content, Direction, Request, SetRequest};

@@ -1,7 +1,8 @@
 //! Seeded bugs: one build, one switch, one fault at a time.
 //!
 //! Compiled under `cfg(seeded_bugs)` only, to show that the oracle catches each of them. The
-//! switch is the one piece of global state, and it is in no other build.
+//! switch is the one piece of global state, and it is in no other build. It is no atomic of the
+//! facade, so that it also serves models, of whose interleavings it is no part.
 
 use ::core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,22 +10,30 @@ use ::core::sync::atomic::{AtomicUsize, Ordering};
 static ACTIVE: AtomicUsize = AtomicUsize::new(0);
 
 macro_rules! bugs {
-    ($($(#[doc = $text:literal])* $name:ident,)*) => {
+    (
+        sequential { $($(#[doc = $text:literal])* $name:ident,)* }
+        concurrent { $($(#[doc = $race_text:literal])* $race:ident,)* }
+    ) => {
         /// The faults that can be seeded.
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         pub enum Bug {
             $($(#[doc = $text])* $name,)*
+            $($(#[doc = $race_text])* $race,)*
         }
 
         impl Bug {
-            /// All of them, in the order of the list.
+            /// Those that one thread can meet, in the order of the list.
             pub const ALL: &'static [(Self, &'static str)] =
                 &[$((Self::$name, concat!($($text),*)),)*];
+            /// Those that take two threads, with their names.
+            pub const CONCURRENT: &'static [(Self, &'static str)] =
+                &[$((Self::$race, stringify!($race)),)*];
         }
     };
 }
 
 bugs! {
+sequential {
     /// split leaves the old order in the last piece
     SplitOldOrder,
     /// split forgets the last piece
@@ -86,11 +95,58 @@ bugs! {
     /// a folio that is dropped unpublished counts as clean
     DropClean,
 }
+concurrent {
+    /// a freeze looks at the counts and then stores
+    FreezeByStore,
+    /// a get succeeds on a live word whose counts are gone
+    GetFromZero,
+    /// a get looks at the cover of what it found, and not of what it counts
+    GetWithoutCover,
+    /// a freeze looks at the counts, and it is the split that writes
+    SplitChecksThenWrites,
+    /// a put is relaxed
+    PutRelaxed,
+    /// a folio is published relaxed
+    PublishRelaxed,
+    /// an extent is published relaxed, before its metadata
+    ExtentRelaxed,
+    /// a folio is published with one reference too many
+    UnfreezeWrongCount,
+    /// two buddies are freed at once, and neither sees the other
+    NeitherCoalesces,
+    /// a waiter does not look again once it has registered
+    LostWakeUp,
+    /// the waiter flag is cleared after the wake-up
+    WaiterClearedLate,
+    /// a pin does not look at the end of the pgmap again
+    PinSlipsPastKill,
+    /// an allocation does not look at the end of the pgmap again
+    AllocFromDying,
+    /// whoever lowers a hint does not look at the free bits again
+    HintClearedAfterRefill,
+    /// a claim that is undone raises no hints
+    UndoneUnhinted,
+    /// a search says "exhausted" while free space is in somebody's hands
+    ExhaustedWhileMoving,
+    /// a claim by page says "not free" while its block is being opened
+    NotFreeWhileOpened,
+    /// a freeze leaves a counted handle alive
+    FreezeLeavesHandle,
+    /// a reaper holds its lock while the hook runs
+    HookUnderLock,
+}
+}
 
 /// Activates a bug, counted from one in the order of [`Bug::ALL`]; zero deactivates.
 pub fn activate(number: usize) {
     // ORDERING: Relaxed. Set before anything else happens.
     ACTIVE.store(number, Ordering::Relaxed);
+}
+
+/// Activates one of [`Bug::CONCURRENT`] by its name; false if there is none of that name.
+pub fn activate_concurrent(name: &str) -> bool {
+    let found = Bug::CONCURRENT.iter().find(|(_, other)| *other == name);
+    found.map(|(bug, _)| activate((*bug as usize).wrapping_add(1))).is_some()
 }
 
 pub(crate) fn is(bug: Bug) -> bool {

@@ -113,7 +113,12 @@ impl CountError {
 /// Does what the drop of a count owes.
 pub(super) fn after_drop<O: PgmapOps>(at: FolioRef<'_, O>, dropped: Dropped) {
     match dropped {
-        Dropped::StillHeld { wake } => at.wake(wake),
+        Dropped::StillHeld { wake } => {
+            at.wake(wake);
+            if wake && seeded!(WaiterClearedLate) {
+                at.word.clear_waiter();
+            }
+        }
         Dropped::Last { order, wake } => at.pgmap.last_put(at, order, wake),
     }
 }
@@ -256,7 +261,7 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
             if !self.at.word.register_waiter() {
                 break;
             }
-            if self.ref_count() != 1 {
+            if self.ref_count() != 1 || seeded!(LostWakeUp) {
                 park.park(self.at.head, token);
             }
         }

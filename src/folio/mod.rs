@@ -12,6 +12,8 @@ mod set;
 
 #[cfg(all(test, loom))]
 mod loom_tests;
+#[cfg(all(test, loom))]
+mod programs;
 #[cfg(all(test, not(loom)))]
 mod tests;
 

@@ -318,7 +318,11 @@ impl<'a> Word<'a> {
         let bits = self.read();
         debug_assert_eq!(bits.kind(), Kind::Unique, "only a unique folio is published");
         debug_assert!((1..=Count::Refs.max()).contains(&refs));
+        let refs = refs.wrapping_add(u32::from(seeded!(UnfreezeWrongCount)));
         let live = Bits::new(Kind::Live, bits.order()).0 | (u64::from(refs) << REFS_SHIFT);
+        if seeded!(PublishRelaxed) {
+            return self.write(Bits(live));
+        }
         // ORDERING(publish): Release half. The word is held alone, so a store is enough.
         self.0.store(live, Ordering::Release);
     }
@@ -394,7 +398,9 @@ impl<'a> Word<'a> {
         let mut bits = self.read();
         // Ends: a turn is repeated only when another transition succeeded, or by chance.
         loop {
-            let is_held = bits.is_held() || seeded!(GetNotLive) && bits.is_folio();
+            let is_held = bits.is_held()
+                || seeded!(GetNotLive) && bits.is_folio()
+                || seeded!(GetFromZero) && bits.kind() == Kind::Live;
             if !is_held || !covers_fn(bits.order()) {
                 return Err(Refused::NotLive);
             }
@@ -479,8 +485,13 @@ impl<'a> Word<'a> {
     ///
     /// The handle is the proof that there is a reference to drop.
     pub(crate) fn put(self) -> Dropped {
-        // ORDERING(use-before-free): Release half for everyone, Acquire half for the last one.
-        let old = Bits(self.0.fetch_sub(Count::Refs.one(), Ordering::AcqRel));
+        let old = if seeded!(PutRelaxed) {
+            // ORDERING: Relaxed, which is the fault.
+            Bits(self.0.fetch_sub(Count::Refs.one(), Ordering::Relaxed))
+        } else {
+            // ORDERING(use-before-free): Release half for everyone, Acquire half for the last one.
+            Bits(self.0.fetch_sub(Count::Refs.one(), Ordering::AcqRel))
+        };
         debug_assert!(old.count(Count::Refs) != 0, "put of a reference that nobody held: {old:?}");
         let wake = old.has_waiter();
         if old.0 & COUNTS == Count::Refs.one() {
@@ -488,13 +499,13 @@ impl<'a> Word<'a> {
             self.write(Bits::new(Kind::Unique, order));
             return Dropped::Last { order, wake };
         }
-        Dropped::StillHeld { wake: wake && self.clear_waiter() }
+        Dropped::StillHeld { wake: wake && (seeded!(WaiterClearedLate) || self.clear_waiter()) }
     }
 
     /// Clears the waiter flag of a folio that is still held; true if this call did it.
     ///
     /// A folio that is no longer held took its flag along: whoever dropped the last count wakes.
-    fn clear_waiter(self) -> bool {
+    pub(crate) fn clear_waiter(self) -> bool {
         let mut bits = self.read();
         // Ends: a turn is repeated only when another transition succeeded, or by chance.
         while bits.is_held() && bits.has_waiter() {
@@ -522,11 +533,20 @@ impl<'a> Word<'a> {
         // Ends: a turn is repeated only when another transition succeeded, or by chance.
         loop {
             let expected = u64::from(refs) << REFS_SHIFT;
-            if !bits.is_held() || bits.0 & COUNTS != expected {
+            let is_left = seeded!(FreezeLeavesHandle) && expected <= bits.0 & COUNTS;
+            if !bits.is_held() || bits.0 & COUNTS != expected && !is_left {
                 return Err(bits);
             }
             let (order, wake) = (bits.order(), bits.has_waiter());
             let next = Bits::new(Kind::Unique, order);
+            let (is_stored, is_left_to_split) =
+                (seeded!(FreezeByStore), seeded!(SplitChecksThenWrites));
+            if is_stored {
+                self.write(next);
+            }
+            if is_stored || is_left_to_split {
+                return Ok(Frozen { order, wake });
+            }
             // ORDERING(use-before-free): Acquire half; a freeze is the last put of its holders.
             match self.0.compare_exchange_weak(bits.0, next.0, Ordering::Acquire, Ordering::Relaxed)
             {

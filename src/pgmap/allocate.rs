@@ -338,7 +338,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     ) -> Option<UniqueFolio<'a, O>> {
         // ORDERING(dying): the other half; the pages are taken before the flag is read.
         fence(Ordering::SeqCst);
-        if self.core.is_dying() {
+        if self.core.is_dying() && !seeded!(AllocFromDying) {
             let (at, order, _) = folio.into_parts();
             self.dissolve(at, order, After::AsWas);
             return None;

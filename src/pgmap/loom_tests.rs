@@ -60,6 +60,10 @@ impl PgmapOps for Owner {
     type Private = ();
 
     fn folio_free<'a>(&'a self, folio: UniqueFolio<'a, Self>, _: &mut HookCx<'a, Self>) {
+        // No model has a second reaper, or one that adds an extent.
+        let core = folio.pgmap().core();
+        let is_free = core.chain.try_lock().is_some() && core.attach.try_lock().is_some();
+        assert!(is_free, "a hook under a lock");
         self.write(folio.range());
         self.nr_freed.fetch_add(1, Ordering::Relaxed);
         folio.release();

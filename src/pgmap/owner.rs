@@ -238,7 +238,12 @@ impl<O: PgmapOps> PgmapCore<O> {
             let bits = at.word.absolve();
             *chain = bits.link();
             // The hook runs without the lock.
-            drop(chain);
+            let _held = if seeded!(HookUnderLock) {
+                Some(chain)
+            } else {
+                drop(chain);
+                None
+            };
             // ORDERING: Relaxed. A statistic.
             self.core.condemned_pages.fetch_sub(bits.order().nr_pages(), Ordering::Relaxed);
             self.run_hook(at, bits.order(), bits.has_waiter());

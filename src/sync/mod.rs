@@ -1,9 +1,9 @@
 //! The atomics facade, the lock and the embedder's way to sleep.
 //!
 //! Everything above takes its atomics from here, so that a build with `--cfg loom` explores the
-//! interleavings of the very code that ships. The only lock is [`spin::Mutex`]; it guards rare
-//! paths (an extent being added, an owner being registered, the reaper's chain) and is never held
-//! while a hook runs.
+//! interleavings of the very code that ships, and a fuzzer with `--cfg sched` chooses them. The
+//! only lock is [`spin::Mutex`]; it guards rare paths (an extent being added, an owner being
+//! registered, the reaper's chain) and is never held while a hook runs.
 
 /// A constructor that is `const`, except for models: `loom` registers every atomic as it is made.
 macro_rules! const_unless_loom {
@@ -22,6 +22,8 @@ mod atomic;
 pub(crate) mod models;
 mod once;
 mod park;
+#[cfg(all(sched, not(all(test, loom))))]
+mod sched;
 #[cfg(all(test, loom))]
 mod weak;
 
@@ -30,3 +32,5 @@ pub(crate) use const_unless_loom;
 pub(crate) use atomic::{AtomicU64, Ordering, fence, spin_loop};
 pub(crate) use once::FillOnce;
 pub use park::{Park, SpinPark};
+#[cfg(all(sched, not(all(test, loom))))]
+pub use sched::on_access;

@@ -21,24 +21,43 @@ std::thread_local! {
 
 /// Explores every interleaving of a model.
 pub(crate) fn explore(model_fn: impl Fn() + Send + Sync + 'static) {
-    run(&Builder::new(), model_fn);
+    report(run(&Builder::new(), model_fn));
 }
 
 /// Explores every interleaving of a model with at most so many preemptions.
 ///
 /// For models whose interleavings without a bound take longer than a minute.
 pub(crate) fn explore_up_to(preemptions: usize, model_fn: impl Fn() + Send + Sync + 'static) {
-    let mut builder = Builder::new();
-    builder.preemption_bound.get_or_insert(preemptions);
-    run(&builder, model_fn);
+    report(executions_up_to(preemptions, model_fn));
 }
 
-/// Explores a model once for each role that may go first.
+/// As [`explore_up_to`], for models by the thousand: nothing is printed, and the number of
+/// executions is returned.
+pub(crate) fn executions_up_to(
+    preemptions: usize,
+    model_fn: impl Fn() + Send + Sync + 'static,
+) -> u64 {
+    let mut builder = Builder::new();
+    builder.preemption_bound.get_or_insert(preemptions);
+    run(&builder, model_fn)
+}
+
+fn report(nr_executions: u64) {
+    let thread = std::thread::current();
+    std::println!("{}: {nr_executions} executions", thread.name().unwrap_or("a model"));
+    super::weak::print_sites();
+}
+
+/// Explores a model once for each role that may go first, and returns the number of executions.
 ///
 /// Loom remembers only the last access to an atomic. A thread that looks and then exchanges hides
 /// the looks of the others from its own exchange, so what is found depends on who went first.
-fn run(builder: &Builder, model_fn: impl Fn() + Send + Sync + 'static) {
+fn run(builder: &Builder, model_fn: impl Fn() + Send + Sync + 'static) -> u64 {
     let model = Arc::new((model_fn, Tally::new(0)));
+    #[cfg(seeded_bugs)]
+    if let Ok(name) = std::env::var("SEEDED_BUG") {
+        assert!(crate::seeded::activate_concurrent(&name), "there is no bug {name}");
+    }
     ROLES.set(1);
     let mut first = 0;
     // Ends: a race has a few roles.
@@ -54,11 +73,8 @@ fn run(builder: &Builder, model_fn: impl Fn() + Send + Sync + 'static) {
         });
         first += 1;
     }
-    let thread = std::thread::current();
     // ORDERING: Relaxed. Read at the end.
-    let nr_executions = model.1.load(Ordering::Relaxed);
-    std::println!("{}: {nr_executions} executions", thread.name().unwrap_or("a model"));
-    super::weak::print_sites();
+    model.1.load(Ordering::Relaxed)
 }
 
 fn clone(builder: &Builder) -> Builder {

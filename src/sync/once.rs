@@ -65,6 +65,10 @@ impl<T> FillOnce<T> {
         // SAFETY: By invariant 1 this is the only writer, and nobody reads before `FULL`.
         let place = unsafe { &mut *self.value.get() };
         place.write(value);
+        if seeded!(ExtentRelaxed) {
+            // ORDERING: Relaxed, which is the fault.
+            return self.state.store(FULL, Ordering::Relaxed);
+        }
         // ORDERING(fill-slot): Release half.
         self.state.store(FULL, Ordering::Release);
     }

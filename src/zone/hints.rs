@@ -98,8 +98,11 @@ impl<'a> Index<'a> {
 
     /// Does what a free of some pages owes: merges a full block, or raises hints.
     pub(super) fn settle_block(&self, block: Block, table: Table<'_>, piece: Piece) {
-        // ORDERING(free-look): the free bits are set before the neighbours and the hints are read.
-        fence(Ordering::SeqCst);
+        if !seeded!(NeitherCoalesces) {
+            // ORDERING(free-look): the free bits are set before the neighbours and the hints are
+            // read.
+            fence(Ordering::SeqCst);
+        }
         match line::run_order(table.free(), piece.bit) {
             Some(PAGE_LEVELS) => self.merge_block(block, table),
             found => self.raise_block(block, table, orders_around(piece, found)),
@@ -108,8 +111,11 @@ impl<'a> Index<'a> {
 
     /// Does what a free of some blocks owes: merges a full region, or raises hints.
     pub(super) fn settle_region(&self, region: Region, piece: Piece) {
-        // ORDERING(free-look): the free bits are set before the neighbours and the hints are read.
-        fence(Ordering::SeqCst);
+        if !seeded!(NeitherCoalesces) {
+            // ORDERING(free-look): the free bits are set before the neighbours and the hints are
+            // read.
+            fence(Ordering::SeqCst);
+        }
         match line::run_order(self.meta.region(region, RegionLine::Free), piece.bit) {
             Some(PAGE_LEVELS) => self.merge_region(region),
             found => self.raise_region(region, orders_around(piece, found) << PAGE_LEVELS),
@@ -160,7 +166,7 @@ impl<'a> Index<'a> {
         // ORDERING(free-look): the hints are lowered before the free bits are read again.
         fence(Ordering::SeqCst);
         let orders = line::orders(table.free());
-        if orders >> order & 1 == 1 {
+        if orders >> order & 1 == 1 && !seeded!(HintClearedAfterRefill) {
             self.raise_block(block, table, orders);
         }
     }
@@ -177,7 +183,7 @@ impl<'a> Index<'a> {
         self.region_mask(region).lower(order);
         // ORDERING(free-look): the hints are lowered before the free bits are read again.
         fence(Ordering::SeqCst);
-        if self.may_have_run(region, order) {
+        if self.may_have_run(region, order) && !seeded!(HintClearedAfterRefill) {
             self.raise_region(region, 1 << order);
         }
     }

@@ -190,6 +190,9 @@ impl<'a> Index<'a> {
     /// Does what an undone claim owes: hints of all orders, since others may have looked at any of
     /// the words that were taken, and a merge if the block is full.
     pub(super) fn settle_undone_block(&self, block: Block, table: Table<'_>) {
+        if seeded!(UndoneUnhinted) {
+            return;
+        }
         // ORDERING(free-look): the free bits are set before the neighbours and the hints are read.
         fence(Ordering::SeqCst);
         self.merge_block(block, table);
@@ -197,6 +200,9 @@ impl<'a> Index<'a> {
 
     /// Does what an undone claim of blocks owes.
     pub(super) fn settle_undone_region(&self, region: Region) {
+        if seeded!(UndoneUnhinted) {
+            return;
+        }
         // ORDERING(free-look): the free bits are set before the neighbours and the hints are read.
         fence(Ordering::SeqCst);
         self.merge_region(region);

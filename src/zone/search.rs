@@ -133,7 +133,8 @@ impl Index<'_> {
                 }
             }
             let own = self.moves.get().wrapping_sub(moves);
-            if !pass.is_late.get() && before.is_quiet_until(self.epoch(), own) {
+            let is_quiet = before.is_quiet_until(self.epoch(), own);
+            if !pass.is_late.get() && (is_quiet || seeded!(ExhaustedWhileMoving)) {
                 return Err(match pass.no_table.get() {
                     false => Miss::Exhausted,
                     true if self.meta.tables_left() == 0 => Miss::NoTables,
@@ -160,7 +161,7 @@ impl Index<'_> {
                 None => Miss::Exhausted,
             };
             let own = self.moves.get().wrapping_sub(moves);
-            if before.is_quiet_until(self.epoch(), own) {
+            if before.is_quiet_until(self.epoch(), own) || seeded!(NotFreeWhileOpened) {
                 return Err(miss);
             }
             spin_loop();

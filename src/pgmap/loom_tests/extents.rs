@@ -27,7 +27,10 @@ fn alloc_races_with_release() {
     });
 }
 
-/// Edge `fill-slot`: an extent is complete before it is found. Weakening either half breaks it.
+/// Edge `fill-slot`: an extent is complete before it is found.
+///
+/// Weakening a half of the edge does not break it, since adding an extent passes fences of other
+/// edges; it breaks the model of the cell.
 #[test]
 fn add_extent_races_with_alloc() {
     explore(|| {
