@@ -125,6 +125,12 @@ impl<'a> Index<'a> {
         self.announce_block(block, table);
     }
 
+    /// Returns whether a block owns a table, also if the words of its region were never cleared.
+    pub(super) fn has_table(&self, block: Block) -> bool {
+        let (region, _) = self.geometry().place(block);
+        self.meta.is_init(region) && self.meta.table_of(block).is_some()
+    }
+
     /// Gives the pages of a folio back; the caller holds them alone.
     ///
     /// On return, a `SeqCst` fence lies behind the free bits.
@@ -385,9 +391,8 @@ impl<'a> Index<'a> {
             return None;
         }
         let block = self.geometry().block_of(head);
-        let has_table = || self.meta.is_init(region) && self.meta.table_of(block).is_some();
         let is_page = order.as_u8() < PAGE_LEVELS;
-        if is_page && self.meta.tables_left() == 0 && !has_table() {
+        if is_page && self.meta.tables_left() == 0 && !self.has_table(block) {
             return Some(Taken::NoTable);
         }
         let _mover = self.begin_move(region);

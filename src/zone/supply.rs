@@ -113,7 +113,7 @@ impl<'a> Index<'a> {
             if pages == 0 {
                 continue;
             }
-            if self.has_table(pfn) || ends.owed.contains(&Some(part)) {
+            if self.has_table(self.geometry().block_of(pfn)) || ends.owed.contains(&Some(part)) {
                 usable += pages;
             } else if ends.fresh != 0 && part.nr_pages() == BLOCK_PAGES as u64 {
                 ends.fresh -= 1;
@@ -123,12 +123,6 @@ impl<'a> Index<'a> {
             }
         }
         usable
-    }
-
-    fn has_table(&self, pfn: Pfn) -> bool {
-        let geometry = self.geometry();
-        self.meta.is_init(geometry.region_of(pfn))
-            && self.meta.table_of(geometry.block_of(pfn)).is_some()
     }
 
     /// Deals the tables that are left to the ends of `range`, then to whole blocks.
@@ -144,7 +138,7 @@ impl<'a> Index<'a> {
             end.filter(|end| {
                 end.nr_pages() < BLOCK_PAGES as u64
                     && units_in(*end, align, unit) != 0
-                    && !self.has_table(end.start())
+                    && !self.has_table(self.geometry().block_of(end.start()))
                     && self.chunk_of(end.start(), content).is_free
             })
         });
@@ -174,8 +168,7 @@ impl<'a> Index<'a> {
                 continue;
             }
             last = Some(block);
-            let region = self.geometry().region_of(head);
-            if self.meta.is_init(region) && self.meta.table_of(block).is_some() {
+            if self.has_table(block) {
                 continue;
             }
             if fresh == 0 {
@@ -387,8 +380,7 @@ impl Index<'_> {
         let owners = (first.0..=last.0).map(Block).filter(|&block| {
             let head = geometry.block_head(block);
             let whole = PfnRange::folio(head, Order::BLOCK).filter(|&it| range.contains_range(it));
-            self.meta.is_init(geometry.place(block).0)
-                && self.meta.table_of(block).is_some()
+            self.has_table(block)
                 && whole.is_some_and(|whole| self.first_busy(whole).is_none())
                 && self.chunk_of(head, content).is_free
         });
