@@ -26,6 +26,10 @@ use devfolio::{
     PfnRange, Pgmap, PgmapOps, Policy, Tables, UniqueFolio,
 };
 
+use noise::Noise;
+
+mod noise;
+
 /// Interruptions of an ordinary run.
 const NR_SIGNALS: u64 = 12_000;
 /// What is never reached: a run that lasts so much longer than it was told to is killed.
@@ -79,16 +83,7 @@ impl PgmapOps for Owner {
     }
 }
 
-/// A small deterministic generator.
-struct Noise(u64);
-
 impl Noise {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-
     fn order(&mut self) -> Order {
         const ORDERS: [u8; 8] = [0, 0, 0, 1, 3, 6, 7, 9];
         Order::new(ORDERS[usize::try_from(self.below(8)).unwrap()]).unwrap()

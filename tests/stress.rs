@@ -26,6 +26,10 @@ use devfolio::{
     Order, Pfn, PfnRange, Pgmap, PgmapCore, PgmapOps, PinKind, Policy, Tables, UniqueFolio,
 };
 
+use noise::Noise;
+
+mod noise;
+
 const NR_BLOCKS: u64 = 16;
 const NR_PAGES: u64 = NR_BLOCKS * 512;
 /// The first page of the pool; the blocks are whole, but no larger order is aligned to it.
@@ -82,16 +86,7 @@ impl PgmapOps for Owner {
     }
 }
 
-/// A small deterministic generator.
-struct Noise(u64);
-
 impl Noise {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-
     fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).unwrap()
     }

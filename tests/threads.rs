@@ -16,6 +16,10 @@ use devfolio::{
     Pgmap, PgmapOps, Policy, Tables, UniqueFolio,
 };
 
+use noise::Noise;
+
+mod noise;
+
 /// Marks each page while a handle owns it.
 struct Owner {
     held: Vec<AtomicU8>,
@@ -44,17 +48,6 @@ impl PgmapOps for Owner {
     fn cpu_hint(&self) -> usize {
         std::thread_local!(static ID: u8 = const { 0 });
         ID.with(|id| core::ptr::from_ref(id) as usize >> 7)
-    }
-}
-
-/// A small deterministic generator.
-struct Noise(u64);
-
-impl Noise {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
     }
 }
 
