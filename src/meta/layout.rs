@@ -21,7 +21,8 @@ const ROOT_MAPS: u64 = 3 + Order::REGION.as_u8() as u64;
 pub(crate) const HINTS_BLOCK: usize = PAGE_LEVELS as usize;
 const REGION_LINES: u64 = 4 + HINTS_BLOCK as u64;
 /// Words, free bits and clean bits.
-pub(super) const TABLE_LINES: u64 = BLOCK_PAGES as u64 / LINE_WORDS as u64 + 2;
+pub(super) const TABLE_LEN: usize = BLOCK_PAGES / LINE_WORDS + 2;
+pub(super) const TABLE_LINES: u64 = TABLE_LEN as u64;
 /// Table indices share a word, two by two.
 pub(super) const INDICES_PER_WORD: u64 = 2;
 /// The largest number of pages of one extent: what the link of a condemned folio can name.

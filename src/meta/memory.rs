@@ -1,12 +1,12 @@
 //! The metadata of one extent: every word of it, by name.
 
 use super::layout::{
-    Block, Geometry, INDICES_PER_WORD, Layout, Region, RootMap, TABLE_LINES, page_bit,
+    Block, Geometry, INDICES_PER_WORD, Layout, Region, RootMap, TABLE_LEN, TABLE_LINES, page_bit,
 };
 use super::word::Word;
 use super::{BLOCK_PAGES, CPUS, HINTS_BLOCK, LINE_WORDS, Lent, MetaLine, Tables, WORD_BITS};
 use crate::sync::{AtomicU64, Ordering};
-use crate::units::PfnRange;
+use crate::units::{Order, PfnRange};
 
 /// The lines of a region.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -37,8 +37,8 @@ impl RegionLine {
 }
 
 /// Which line a fracture table has behind its words.
-const TABLE_FREE: u64 = TABLE_LINES - 2;
-const TABLE_CLEAN: u64 = TABLE_LINES - 1;
+const TABLE_FREE: usize = TABLE_LEN - 2;
+const TABLE_CLEAN: usize = TABLE_LEN - 1;
 /// The hint mask in the word of a table's owner; the block, plus one, is above it.
 const OWNER_SHIFT: u32 = 32;
 
@@ -113,14 +113,23 @@ mod def {
             lines.unwrap_or_default()
         }
 
+        /// Returns `N` lines from an offset on, if there are so many.
+        #[inline]
+        pub(super) fn array<const N: usize>(&self, offset: u64) -> Option<&[MetaLine; N]> {
+            self.lines.get().get(usize::try_from(offset).ok()?..)?.first_chunk()
+        }
+
+        #[inline]
         pub(super) const fn layout(&self) -> &Layout {
             &self.layout
         }
 
+        #[inline]
         pub(crate) const fn geometry(&self) -> &Geometry {
             &self.geometry
         }
 
+        #[inline]
         pub(super) const fn is_trusted(&self) -> bool {
             self.trusted
         }
@@ -133,6 +142,7 @@ pub(crate) use def::Meta;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Table<'a> {
     meta: &'a Meta,
+    lines: &'a [MetaLine; TABLE_LEN],
     index: u32,
 }
 
@@ -143,6 +153,7 @@ pub(crate) struct Table<'a> {
     reason = "indices are below the counts that the layout was made for, words below eight"
 )]
 impl Meta {
+    #[inline]
     fn word_at(&self, offset: u64, index: u64) -> &AtomicU64 {
         let line = self.line(offset + index / LINE_WORDS as u64);
         &line.words()[index as usize % LINE_WORDS]
@@ -163,6 +174,11 @@ impl Meta {
     /// Returns the number of fracture tables that were ever handed out.
     pub(crate) fn pool(&self) -> &AtomicU64 {
         self.word_at(0, 0)
+    }
+
+    /// Returns the CPUs that have taken anything so far, one bit for each.
+    pub(crate) fn cpus_seen(&self) -> &AtomicU64 {
+        self.word_at(0, 1)
     }
 
     pub(crate) const fn nr_tables(&self) -> u32 {
@@ -223,6 +239,7 @@ impl Meta {
     }
 
     /// Returns the word that holds the table index of a block, and the index's place in it.
+    #[inline]
     pub(crate) fn index_cell(&self, block: Block) -> (&AtomicU64, u32) {
         let position = block.0 as u64 + self.index_shift();
         let word = self.word_at(self.layout().indices, position / INDICES_PER_WORD);
@@ -256,6 +273,7 @@ impl Meta {
     }
 
     /// Returns the fracture table of a block, if it has one.
+    #[inline]
     pub(crate) fn table_of(&self, block: Block) -> Option<Table<'_>> {
         let (word, shift) = self.index_cell(block);
         // ORDERING(open-table): Acquire half.
@@ -263,7 +281,24 @@ impl Meta {
         // The bound is checked although no transition passes it: corrupt metadata must end in
         // an error, not in somebody else's memory.
         let index = index.checked_sub(1).filter(|&index| index < self.nr_tables())?;
-        Some(Table { meta: self, index })
+        self.table_at(index)
+    }
+
+    #[inline]
+    fn table_at(&self, index: u32) -> Option<Table<'_>> {
+        let lines = self.array(self.layout().tables + TABLE_LINES * u64::from(index))?;
+        Some(Table { meta: self, lines, index })
+    }
+
+    /// Returns the table of a block, which was `index` when somebody looked: it stays so.
+    #[inline]
+    pub(crate) fn table_known(&self, block: Block, index: u32) -> Option<Table<'_>> {
+        if self.is_trusted() {
+            return self.table_at(index);
+        }
+        // What nobody promised to be zero is garbage to who did not acquire that it was cleared.
+        let (region, _) = self.geometry().place(block);
+        if self.is_init(region) { self.table_of(block) } else { None }
     }
 
     /// Takes `nr` tables that nobody ever had out of the pool; `None` if there are not so many.
@@ -312,7 +347,7 @@ impl Meta {
         block: Block,
         reserved: &mut Reserved,
     ) -> Option<Table<'_>> {
-        let table = Table { meta: self, index: reserved.take()? };
+        let table = self.table_at(reserved.take()?)?;
         if !self.is_trusted() {
             table.clear();
         }
@@ -404,8 +439,8 @@ impl Meta {
                 .for_each(|slots| visit_fn(slots, WordKind::State));
             for (block, table) in self.tables_of(first, last) {
                 visit_fn(one(self.index_cell(block).0), WordKind::Structure);
-                self.parts(table.offset(), 0, BLOCK_PAGES as u64)
-                    .for_each(|cells| visit_fn(cells, WordKind::State));
+                let (cells, _) = table.lines.split_at(TABLE_FREE);
+                cells.iter().for_each(|line| visit_fn(line.words(), WordKind::State));
                 visit_fn(table.free().words(), WordKind::Structure);
                 visit_fn(table.clean().words(), WordKind::Clean);
             }
@@ -454,41 +489,62 @@ fn clear(line: &MetaLine) {
 #[expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
-    reason = "a table has 512 pages, and its index is below the count of the layout"
+    clippy::indexing_slicing,
+    reason = "a table has 512 pages and 66 lines"
 )]
 impl<'a> Table<'a> {
     pub(crate) const fn index(self) -> u32 {
         self.index
     }
 
-    fn offset(self) -> u64 {
-        self.meta.layout().tables + TABLE_LINES * u64::from(self.index)
-    }
-
     /// Returns the cell of the state word of a page.
+    #[inline]
     pub(crate) fn cell(self, page: usize) -> &'a AtomicU64 {
-        self.meta.word_at(self.offset(), (page % BLOCK_PAGES) as u64)
+        let line = &self.lines[page / LINE_WORDS % TABLE_FREE];
+        &line.words()[page % LINE_WORDS]
     }
 
     /// Returns the state word of a page.
+    #[inline]
     pub(crate) fn word(self, page: usize) -> Word<'a> {
         Word::new(self.cell(page))
     }
 
     /// Yields the cells of the state words of `pages`, which lie in the block, line by line.
     pub(crate) fn cells(self, pages: PfnRange) -> impl Iterator<Item = &'a [AtomicU64]> {
-        self.meta.parts(self.offset(), page_bit(pages.start()) as u64, pages.nr_pages())
+        let (first, last) = (page_bit(pages.start()), page_bit(pages.last()));
+        let lines = self.lines.iter().enumerate().take(TABLE_FREE);
+        lines.filter_map(move |(at, line)| {
+            let from = first.saturating_sub(at * LINE_WORDS);
+            let to = (last + 1).saturating_sub(at * LINE_WORDS).min(LINE_WORDS);
+            line.words().get(from..to).filter(|words| !words.is_empty())
+        })
+    }
+
+    /// Begins `nr` folios of `order`, the first at `page`.
+    pub(crate) fn begin_row(self, page: usize, order: Order, nr: u64) {
+        if order == Order::ZERO && page == 1 && nr == BLOCK_PAGES as u64 - 1 {
+            // Most splits are of a whole block.
+            let words = self.lines.iter().take(TABLE_FREE).flat_map(MetaLine::words);
+            words.skip(1).for_each(|cell| Word::new(cell).begin(order));
+            return;
+        }
+        for index in 0..nr as usize {
+            self.word(page + (index << order.as_u8())).begin(order);
+        }
     }
 
     /// Returns the free bits.
-    pub(crate) fn free(self) -> &'a MetaLine {
-        self.meta.line(self.offset() + TABLE_FREE)
+    #[inline]
+    pub(crate) const fn free(self) -> &'a MetaLine {
+        &self.lines[TABLE_FREE]
     }
 
     /// Returns the clean bits; without its free bit, a bit says what the page was like when it was
     /// taken.
-    pub(crate) fn clean(self) -> &'a MetaLine {
-        self.meta.line(self.offset() + TABLE_CLEAN)
+    #[inline]
+    pub(crate) const fn clean(self) -> &'a MetaLine {
+        &self.lines[TABLE_CLEAN]
     }
 
     /// Returns the word with the hint mask in its low bits.
@@ -504,8 +560,6 @@ impl<'a> Table<'a> {
     }
 
     fn clear(self) {
-        for offset in 0..TABLE_LINES {
-            clear(self.meta.line(self.offset() + offset));
-        }
+        self.lines.iter().for_each(clear);
     }
 }

@@ -8,7 +8,8 @@ use super::ops::PgmapOps;
 use super::owner::PgmapCore;
 use super::policy::AllocPolicy;
 use super::unique::UniqueFolio;
-use crate::sync::{Ordering, fence};
+use crate::meta::word::Word;
+use crate::sync::{Ordering, fence_after_rmw};
 use crate::units::{Order, Pfn, PfnRange};
 use crate::zone::{After, Direction, Grant, Miss, Request, Want};
 
@@ -234,8 +235,28 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// # Context
     ///
     /// Anywhere, interrupts included; takes no lock, runs no hook. Mirrors `folio_alloc`.
+    #[inline]
     pub fn alloc(&self, order: Order) -> Result<UniqueFolio<'_, O>, AllocError> {
-        self.alloc_with(Request::order(order))
+        match self.alloc_at_hand(order) {
+            Some(folio) => Ok(folio),
+            None => self.alloc_with(Request::order(order)),
+        }
+    }
+
+    /// Takes a folio without a search, if there is one at hand.
+    #[inline]
+    fn alloc_at_hand(&self, order: Order) -> Option<UniqueFolio<'_, O>> {
+        let policy = &self.core.policy;
+        if policy.alloc == AllocPolicy::ClaimOnly || policy.max_order < order {
+            return None;
+        }
+        let extent = self.core.first_extent()?;
+        let (grant, word) = extent.index().claim_at_hand(order, self.ops.cpu_hint())?;
+        let folio = self.begin_at(extent, word, grant, order);
+        // ORDERING(dying): the other half; the pages are taken before the flag is read.
+        fence_after_rmw(Ordering::SeqCst);
+        let is_dying = self.core.is_dying() && !seeded!(AllocFromDying);
+        if is_dying { self.give_up(folio) } else { Some(folio) }
     }
 
     /// Allocates a folio as `request` says.
@@ -325,10 +346,22 @@ impl<O: PgmapOps> PgmapCore<O> {
             debug_assert!(false, "pages without a word: {grant:?}");
             return None;
         };
+        Some(self.begin_at(extent, word, grant, order))
+    }
+
+    /// Does as [`PgmapCore::begin`], at a word that is known.
+    #[inline]
+    fn begin_at<'a>(
+        &'a self,
+        extent: &'a Extent,
+        word: Word<'a>,
+        grant: Grant,
+        order: Order,
+    ) -> UniqueFolio<'a, O> {
         word.begin(order);
         self.begin_private(extent, grant.head, order);
         let at = FolioRef { pgmap: self, extent, word, head: grant.head };
-        Some(UniqueFolio::new(at, order, grant.is_clean))
+        UniqueFolio::new(at, order, grant.is_clean)
     }
 
     /// Takes a fresh folio back if the pgmap began to die meanwhile.
@@ -337,13 +370,20 @@ impl<O: PgmapOps> PgmapCore<O> {
         folio: UniqueFolio<'a, O>,
     ) -> Option<UniqueFolio<'a, O>> {
         // ORDERING(dying): the other half; the pages are taken before the flag is read.
-        fence(Ordering::SeqCst);
+        fence_after_rmw(Ordering::SeqCst);
         if self.core.is_dying() && !seeded!(AllocFromDying) {
-            let (at, order, _) = folio.into_parts();
-            self.dissolve(at, order, After::AsWas);
-            return None;
+            self.give_up(folio)
+        } else {
+            Some(folio)
         }
-        Some(folio)
+    }
+
+    /// Takes a fresh folio back, whose pages nobody wrote to.
+    #[cold]
+    fn give_up<'a>(&'a self, folio: UniqueFolio<'a, O>) -> Option<UniqueFolio<'a, O>> {
+        let (at, order, _) = folio.into_parts();
+        self.dissolve(at, order, After::AsWas);
+        None
     }
 
     /// Takes the folio of `order` at `head`.

@@ -166,9 +166,55 @@ impl Cut {
         self.part.tiles_up_to(self.max).next()
     }
 
-    fn tiles(self) -> impl Iterator<Item = (Pfn, Order)> {
+    fn rows(self) -> impl Iterator<Item = Row> {
         let ranges = [self.before, Some(self.part), self.behind];
-        ranges.into_iter().flatten().flat_map(move |range| range.tiles_up_to(self.max))
+        ranges.into_iter().flatten().flat_map(move |range| {
+            let mut rest = Some(range);
+            core::iter::from_fn(move || {
+                let row = Row::first_of(rest?, self.max)?;
+                let end = row.head.checked_add(row.nr << row.order.as_u8());
+                rest = end.and_then(|end| PfnRange::between(end, range.last()));
+                Some(row)
+            })
+        })
+    }
+}
+
+/// Pieces of one order, one behind the other; below order 9 all of them in one block.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    head: Pfn,
+    order: Order,
+    nr: u64,
+}
+
+impl Row {
+    /// Returns the row that `rest`, cut up into pieces of at most `max`, begins with.
+    fn first_of(rest: PfnRange, max: Order) -> Option<Self> {
+        let (head, order) = rest.tiles_up_to(max).next()?;
+        let is_small = order == max && order < Order::BLOCK;
+        let last = Pfn::new(head.as_u64() | Order::BLOCK.nr_pages().wrapping_sub(1));
+        let row = PfnRange::between(head, last.min(rest.last()));
+        let nr = row.filter(|_| is_small).map_or(1, |row| row.nr_pages() >> order.as_u8());
+        Some(Self { head, order, nr })
+    }
+
+    /// Returns where the pieces begin.
+    fn heads(self) -> impl Iterator<Item = Pfn> {
+        let head = self.head.as_u64();
+        (0..self.nr).map(move |index| Pfn::new(head.wrapping_add(index << self.order.as_u8())))
+    }
+
+    /// Leaves the first piece out; `None` if it was the only one.
+    fn without_first(self) -> Option<Self> {
+        let nr = self.nr.checked_sub(1).filter(|&nr| nr != 0)?;
+        Some(Self { head: self.head.checked_add(self.order.nr_pages())?, nr, ..self })
+    }
+
+    /// Leaves the last piece out; `None` if it was the only one.
+    fn without_last(self) -> Option<Self> {
+        let nr = self.nr.checked_sub(1).filter(|&nr| nr != 0)?;
+        Some(Self { nr, ..self })
     }
 }
 
@@ -299,9 +345,9 @@ impl<'a, O: PgmapOps> UniqueFolio<'a, O> {
         let meta = &self.at().extent.meta;
         let blocks = || {
             let mut last = None;
-            let pages = cut.tiles().filter(|(_, order)| *order < Order::BLOCK);
-            pages.filter_map(move |(head, _)| {
-                let block = meta.geometry().block_of(head);
+            let small = cut.rows().filter(|row| row.order < Order::BLOCK);
+            small.filter_map(move |row| {
+                let block = meta.geometry().block_of(row.head);
                 let is_new = last.replace(block) != Some(block);
                 (is_new && meta.table_of(block).is_none()).then_some(block)
             })
@@ -355,37 +401,53 @@ impl<O: PgmapOps> FolioRef<'_, O> {
     /// Returns the place of the piece that keeps the head.
     fn reshape_into(self, from: Order, cut: Cut) -> Self {
         let mut first = self;
-        for (head, order) in cut.tiles() {
-            let Some(piece) = self.sibling(head, order) else {
-                debug_assert!(false, "a piece without a word: {cut:?}");
-                return first;
-            };
-            if head == self.head {
-                first = self.relocate(piece, from, order);
-                continue;
+        for row in cut.rows() {
+            let mut others = Some(row);
+            if row.head == self.head {
+                let Some(piece) = self.sibling(row.head, row.order) else {
+                    debug_assert!(false, "a piece without a word: {cut:?}");
+                    return first;
+                };
+                first = self.relocate(piece, from, row.order);
+                others = row.without_first();
             }
-            let (is_old, is_forgotten) = (seeded!(SplitOldOrder), seeded!(SplitForgetsLast));
-            if (is_old || is_forgotten) && cut.is_last(head, order) {
-                if is_old {
-                    piece.word.begin(from);
+            if let Some(others) = others.and_then(|row| self.sabotage(row, from, cut)) {
+                self.extent.begin_row(others.head, others.order, others.nr);
+                for head in others.heads() {
+                    self.pgmap.begin_private(self.extent, head, others.order);
                 }
-                continue;
             }
-            piece.word.begin(order);
-            self.pgmap.begin_private(self.extent, head, order);
         }
         first
     }
 
+    /// Leaves out what a seeded bug forgets.
+    fn sabotage(self, row: Row, from: Order, cut: Cut) -> Option<Row> {
+        let (is_old, is_forgotten) = (seeded!(SplitOldOrder), seeded!(SplitForgetsLast));
+        if !is_old && !is_forgotten {
+            return Some(row);
+        }
+        let last = row.heads().last().filter(|&head| cut.is_last(head, row.order));
+        let Some(last) = last else { return Some(row) };
+        if is_old {
+            self.sibling(last, row.order)?.word.begin(from);
+        }
+        row.without_last()
+    }
+
     /// Calls the owner's hook for each piece of `cut` but the one here, which keeps the head.
     fn announce_pieces(self, cut: Cut) {
-        for (head, order) in cut.tiles().filter(|&(head, _)| head != self.head) {
+        for row in cut.rows() {
+            let others = if row.head == self.head { row.without_first() } else { Some(row) };
+            // The last piece may not be there.
             let (is_old, is_forgotten) = (seeded!(SplitOldOrder), seeded!(SplitForgetsLast));
-            if (is_old || is_forgotten) && cut.is_last(head, order) {
-                continue;
-            }
-            if let Some(piece) = self.sibling(head, order) {
-                self.pgmap.ops().folio_split(self.private(), piece.private_mut(), head, order);
+            let is_short = is_old || is_forgotten;
+            let others =
+                others.and_then(|row| if is_short { row.without_last() } else { Some(row) });
+            for head in others.into_iter().flat_map(Row::heads) {
+                let order = row.order;
+                let place = PgmapCore::<O>::private_place(self.extent, head, order);
+                self.pgmap.split_private(self.private(), place, head, order);
             }
         }
     }

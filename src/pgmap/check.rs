@@ -213,7 +213,7 @@ impl<O: PgmapOps<Private = ()>> PgmapCore<O> {
             });
             extent.index().announce_all();
         }
-        for cell in [&self.core.life, &self.core.condemned] {
+        for cell in [&self.core.life, &*self.core.condemned] {
             match words.next() {
                 // ORDERING: Relaxed. Done at rest.
                 Some(&value) => cell.store(value, Ordering::Relaxed),

@@ -288,8 +288,8 @@ pub struct AnyFolio<'d> {
 
 impl<'d> AnyFolio<'d> {
     fn get(owner: &'d (dyn AnyOwner + 'd), pfn: Pfn) -> Result<Self, GetError> {
-        let (word, head) = owner.core().get(pfn)?;
-        let folio = Self { owner, word, head };
+        let (_, found) = owner.core().get(pfn)?;
+        let folio = Self { owner, word: found.word, head: found.head };
         if owner.core().slipped_past_kill() {
             return Err(GetError::Dying);
         }

@@ -83,6 +83,7 @@ impl ExtentSlot {
         self.extent.fill(extent);
     }
 
+    #[inline]
     pub(super) fn extent(&self) -> Option<&Extent> {
         self.extent.get()
     }
@@ -128,6 +129,7 @@ impl Extent {
         self.meta.geometry().range()
     }
 
+    #[inline]
     pub(crate) const fn index(&self) -> Index<'_> {
         Index::new(&self.meta)
     }
@@ -140,6 +142,24 @@ impl Extent {
             return Some(self.meta.slot(block));
         }
         Some(self.meta.table_of(block)?.word(page_bit(head)))
+    }
+
+    /// Begins `nr` folios of `order`, the first at `head`; below order 9, all in one block, which
+    /// owns a table.
+    pub(crate) fn begin_row(&self, head: Pfn, order: Order, nr: u64) {
+        let block = self.meta.geometry().block_of(head);
+        if order < Order::BLOCK {
+            let table = self.meta.table_of(block);
+            debug_assert!(table.is_some(), "pieces without words at {head}");
+            if let Some(table) = table {
+                table.begin_row(page_bit(head), order, nr);
+            }
+            return;
+        }
+        for index in 0..nr {
+            let step = (index << order.as_u8()) >> PAGE_LEVELS;
+            self.meta.slot(Block(block.0 + step as usize)).begin(order);
+        }
     }
 
     /// Returns the place of the owner data of a folio of `order` at `head`.
@@ -156,6 +176,7 @@ impl Extent {
     /// Returns the folio that covers `pfn`, as its head word says at this moment.
     ///
     /// A folio that changes shape meanwhile may be missed; it was not live then.
+    #[inline]
     pub(crate) fn find(&self, pfn: Pfn) -> Option<Found<'_>> {
         let geometry = self.meta.geometry();
         if !geometry.range().contains(pfn) || !self.meta.is_init(geometry.region_of(pfn)) {
@@ -166,12 +187,14 @@ impl Extent {
         found.or_else(|| self.find_in_table(block, pfn)).or_else(|| self.find_above(block, pfn))
     }
 
+    #[inline]
     fn candidate<'a>(&self, word: Word<'a>, head: Pfn, pfn: Pfn) -> Option<Found<'a>> {
         let bits = word.read();
-        let is_cover = bits.is_folio() && covers(head, bits.order(), pfn);
+        let is_cover = bits.raw() != 0 && bits.is_folio() && covers(head, bits.order(), pfn);
         is_cover.then_some(Found { word, head, bits })
     }
 
+    #[inline]
     fn find_in_table(&self, block: Block, pfn: Pfn) -> Option<Found<'_>> {
         let table = self.meta.table_of(block)?;
         let block_head = self.meta.geometry().block_head(block);
@@ -211,6 +234,7 @@ impl Extent {
 }
 
 /// Returns whether a folio of `order` at `head` has the page `pfn`.
+#[inline]
 pub(crate) fn covers(head: Pfn, order: Order, pfn: Pfn) -> bool {
     match pfn.offset_from(head) {
         Some(offset) if seeded!(LastPage) && order.as_u8() == Order::MAX.as_u8() => {

@@ -51,8 +51,10 @@ impl Core {
     }
 
     /// Returns whether new folios and counts are refused.
+    #[inline]
     pub(crate) fn is_dying(&self) -> bool {
-        self.life() != Life::Live
+        // ORDERING(dying): Acquire; what was drained before is seen with it.
+        self.life.load(Ordering::Acquire) != LIVE
     }
 
     pub(super) fn kill(&self) -> Life {
@@ -67,15 +69,17 @@ impl Core {
 
     /// Does what everybody owes who made pages free or put them into quarantine, once what they
     /// did is behind a fence.
+    #[inline]
     pub(super) fn after_release(&self) {
-        if self.life() == Life::Dying {
+        if self.is_dying() {
             self.settle_life();
         }
     }
 
     /// Completes the removal if nothing is left.
+    #[cold]
     fn settle_life(&self) {
-        if self.first_busy().is_none() {
+        if self.life() == Life::Dying && self.first_busy().is_none() {
             // ORDERING(dying): Release, so that who sees the end sees all that led to it.
             let _ =
                 self.life.compare_exchange(DYING, DRAINED, Ordering::Release, Ordering::Relaxed);

@@ -2,13 +2,13 @@
 
 use core::fmt;
 
-use super::extent::covers;
+use super::extent::{Extent, Found, covers};
 use super::folio_ref::FolioRef;
 use super::ops::PgmapOps;
 use super::owner::{Core, PgmapCore};
 use crate::meta::Count;
-use crate::meta::word::{Gate, Refused, Word};
-use crate::sync::{Ordering, fence};
+use crate::meta::word::{Gate, Refused};
+use crate::sync::{Ordering, fence_after_rmw};
 use crate::units::Pfn;
 
 /// Why no reference was to be had; nothing changed.
@@ -64,7 +64,8 @@ impl Core {
     ///
     /// The exchange is done on the very word that proved cover, so there is nothing to look at
     /// again. The caller owes a look at [`Core::slipped_past_kill`].
-    pub(super) fn get(&self, pfn: Pfn) -> Result<(Word<'_>, Pfn), GetError> {
+    #[inline]
+    pub(super) fn get(&self, pfn: Pfn) -> Result<(&Extent, Found<'_>), GetError> {
         if self.is_dying() {
             return Err(GetError::Dying);
         }
@@ -72,7 +73,7 @@ impl Core {
         let found = extent.find(pfn).ok_or(GetError::NotLive { pfn })?;
         let covers = |order| covers(found.head, order, pfn) || seeded!(GetWithoutCover);
         match found.word.add(Count::Refs, 1, Gate::Newcomer, covers) {
-            Ok(_) => Ok((found.word, found.head)),
+            Ok(_) => Ok((extent, found)),
             Err(Refused::NotLive) => Err(GetError::NotLive { pfn }),
             Err(Refused::Closed) => Err(GetError::Closed { pfn }),
             Err(Refused::Limit { have }) => {
@@ -81,11 +82,12 @@ impl Core {
         }
     }
 
-    /// Returns whether a count that was just taken came too late: the pgmap is dying, and the
-    /// count has to go.
+    /// Returns whether a count that a read-modify-write just took came too late: the pgmap is
+    /// dying, and the count has to go.
+    #[inline]
     pub(crate) fn slipped_past_kill(&self) -> bool {
         // ORDERING(dying): the other half; the count is taken before the flag is read.
-        fence(Ordering::SeqCst);
+        fence_after_rmw(Ordering::SeqCst);
         self.is_dying()
     }
 }
@@ -93,9 +95,9 @@ impl Core {
 impl<O: PgmapOps> PgmapCore<O> {
     /// Takes a reference on the live folio that covers `pfn`; the caller owes a handle, and a
     /// look at [`Core::slipped_past_kill`].
+    #[inline]
     pub(crate) fn get(&self, pfn: Pfn) -> Result<FolioRef<'_, O>, GetError> {
-        let (word, head) = self.core.get(pfn)?;
-        let extent = self.core.extent_of(head).ok_or(GetError::Outside { pfn })?;
-        Ok(FolioRef { pgmap: self, extent, word, head })
+        let (extent, found) = self.core.get(pfn)?;
+        Ok(FolioRef { pgmap: self, extent, word: found.word, head: found.head })
     }
 }

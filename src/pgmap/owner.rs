@@ -14,7 +14,7 @@ use super::policy::{HookContext, Policy};
 use super::unique::UniqueFolio;
 use crate::meta::Lent;
 use crate::meta::word::Kind;
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, OwnLine, fence};
 use crate::units::{Order, Pfn, PfnRange};
 use crate::zone::After;
 
@@ -26,11 +26,11 @@ pub(crate) struct Core {
     pub(super) policy: Policy,
     pub(super) life: AtomicU64,
     /// The condemned folios, linked through their own words.
-    pub(super) condemned: AtomicU64,
+    pub(super) condemned: OwnLine<AtomicU64>,
     /// The part of them that a reaper has taken over.
     pub(super) chain: Mutex<u64>,
-    pub(super) kept_pages: AtomicU64,
-    pub(super) condemned_pages: AtomicU64,
+    pub(super) kept_pages: OwnLine<AtomicU64>,
+    pub(super) condemned_pages: OwnLine<AtomicU64>,
     /// Held while an extent is added.
     pub(super) attach: Mutex<()>,
 }
@@ -41,6 +41,15 @@ impl Core {
         // ORDERING: Relaxed. The slot that it names is acquired as it is read.
         let next = self.first.load(Ordering::Relaxed);
         Extents { slots: self.slots.get(), next }
+    }
+
+    /// Returns the extent that was added first.
+    #[inline]
+    pub(super) fn first_extent(&self) -> Option<&Extent> {
+        // ORDERING: Relaxed. The slot that it names is acquired as it is read.
+        let first = self.first.load(Ordering::Relaxed);
+        let index = usize::try_from(first.checked_sub(1)?).ok()?;
+        self.slots.get().get(index)?.extent()
     }
 
     pub(crate) fn extent_of(&self, pfn: Pfn) -> Option<&Extent> {
@@ -164,7 +173,6 @@ impl<O: PgmapOps> PgmapCore<O> {
     }
 
     /// Does what the last count of a folio owes; its word is unique already.
-    #[cold]
     pub(crate) fn last_put<'a>(&'a self, at: FolioRef<'a, O>, order: Order, wake: bool) {
         match self.core.policy.hook_context {
             HookContext::Inline => self.run_hook(at, order, wake),
@@ -256,6 +264,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     }
 
     /// Gives the pages of a folio back to free space, and its owner data up.
+    #[inline]
     pub(super) fn dissolve(&self, at: FolioRef<'_, O>, order: Order, after: After) {
         self.drop_private(at.extent, at.head, order);
         at.word.end();
@@ -317,7 +326,11 @@ impl<'a, O: PgmapOps> Iterator for Later<'a, O> {
     /// A folio, its order, and whether somebody waits for it.
     type Item = (FolioRef<'a, O>, Order, bool);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        if self.cx.later == 0 {
+            return None;
+        }
         let at = self.cx.pgmap.condemned(self.cx.later)?;
         let bits = at.word.absolve();
         self.cx.later = bits.link();

@@ -5,6 +5,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Deref;
+use core::ptr::NonNull;
 
 use spin::Mutex;
 
@@ -17,7 +18,7 @@ use super::set::{FolioDesc, UniqueSet};
 use super::unique::{RawUnique, UniqueFolio};
 use crate::meta::word::Kind;
 use crate::meta::{Geometry, Lent, Meta, MetaLine, MetaSize, PrivateMem, Tables};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, OwnLine};
 use crate::units::{Order, Pfn, PfnRange};
 
 /// An owner's claim on extents of device memory, with the memory that it was lent.
@@ -59,10 +60,10 @@ macro_rules! new_pgmap {
                 first: AtomicU64::new(0),
                 policy,
                 life: AtomicU64::new(0),
-                condemned: AtomicU64::new(0),
+                condemned: OwnLine(AtomicU64::new(0)),
                 chain: Mutex::new(0),
-                kept_pages: AtomicU64::new(0),
-                condemned_pages: AtomicU64::new(0),
+                kept_pages: OwnLine(AtomicU64::new(0)),
+                condemned_pages: OwnLine(AtomicU64::new(0)),
                 attach: Mutex::new(()),
             };
             Self { inner: PgmapCore { core, ops, owner: PhantomData }, _lent: PhantomData }
@@ -219,9 +220,9 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
 // Owner data. A place is initialised exactly while a folio with this head and order exists.
 impl<O: PgmapOps> PgmapCore<O> {
     /// Begins the owner data of a folio that was just born.
+    #[inline]
     pub(super) fn begin_private(&self, extent: &Extent, head: Pfn, order: Order) {
-        let place = extent.private_index(head, order);
-        if let Some(place) = place.and_then(|index| extent.private.place::<O::Private>(index)) {
+        if let Some(place) = Self::private_place(extent, head, order) {
             let value = O::Private::default();
             // SAFETY: The place is the folio's own, and the folio is held alone; what it held is
             // uninitialised.
@@ -230,21 +231,49 @@ impl<O: PgmapOps> PgmapCore<O> {
     }
 
     /// Ends the owner data of a folio that is held alone.
+    #[inline]
     pub(super) fn drop_private(&self, extent: &Extent, head: Pfn, order: Order) {
-        let place = extent.private_index(head, order);
-        if let Some(place) = place.and_then(|index| extent.private.place::<O::Private>(index)) {
+        if let Some(place) = Self::private_place(extent, head, order) {
             // SAFETY: The folio exists, so its data is initialised, and it is held alone; the
             // caller lets nobody read it afterwards.
             unsafe { place.drop_in_place() };
         }
     }
 
+    #[inline]
+    pub(super) fn private_place(
+        extent: &Extent,
+        head: Pfn,
+        order: Order,
+    ) -> Option<NonNull<O::Private>> {
+        // What is empty lies nowhere, so there is nothing to look up.
+        let is_empty = size_of::<O::Private>() == 0;
+        let index = if is_empty { 0 } else { extent.private_index(head, order)? };
+        extent.private.place(index)
+    }
+
+    /// Calls the owner's hook with the data of a folio that is held alone, and with that of a piece
+    /// of it, which is too.
+    #[inline]
+    pub(super) fn split_private(
+        &self,
+        from: &O::Private,
+        piece: Option<NonNull<O::Private>>,
+        head: Pfn,
+        order: Order,
+    ) {
+        if let Some(mut piece) = piece {
+            // SAFETY: The piece was born with its data, is another place than `from`, and is held
+            // alone; nobody else has a borrow of it.
+            let piece = unsafe { piece.as_mut() };
+            self.ops.folio_split(from, piece, head, order);
+        }
+    }
+
     /// Moves the owner data of a folio that is held alone along with its word.
     pub(super) fn move_private(&self, extent: &Extent, head: Pfn, from: Order, to: Order) {
-        let place_fn = |order| {
-            extent.private_index(head, order).and_then(|i| extent.private.place::<O::Private>(i))
-        };
-        let (Some(from), Some(to)) = (place_fn(from), place_fn(to)) else { return };
+        let [from, to] = [from, to].map(|order| Self::private_place(extent, head, order));
+        let (Some(from), Some(to)) = (from, to) else { return };
         if from != to {
             // SAFETY: Both places belong to the folio, which is held alone; the old one is
             // initialised, and nobody reads it again.
@@ -258,6 +287,7 @@ impl<O: PgmapOps> PgmapCore<O> {
 impl<'a, O: PgmapOps> FolioRef<'a, O> {
     /// Returns the owner data of a folio on which the caller holds a count, or which it holds
     /// alone.
+    #[inline]
     pub(crate) fn private(&self) -> &'a O::Private {
         let place = self.private_place();
         // SAFETY: The folio exists, so its data is initialised; while the caller's claim lasts it
@@ -267,19 +297,22 @@ impl<'a, O: PgmapOps> FolioRef<'a, O> {
     }
 
     /// Returns the owner data of a folio that the caller holds alone.
+    #[inline]
     pub(super) fn private_mut(&self) -> &'a mut O::Private {
         let mut place = self.private_place();
         // SAFETY: As for `private`, and the exclusive handle is borrowed mutably.
         unsafe { place.as_mut() }
     }
 
-    fn private_place(&self) -> core::ptr::NonNull<O::Private> {
-        let index = self.extent.private_index(self.head, self.order());
-        let place = index.and_then(|index| self.extent.private.place::<O::Private>(index));
+    #[inline]
+    fn private_place(&self) -> NonNull<O::Private> {
+        let is_empty = size_of::<O::Private>() == 0;
+        let order = if is_empty { Order::ZERO } else { self.order() };
+        let place = PgmapCore::<O>::private_place(self.extent, self.head, order);
         debug_assert!(place.is_some(), "a folio without a place for its data: {self:?}");
         // `begin_private` found the place when the folio was born, so it is there; an empty type,
         // for which corrupt metadata may not lead to harm, is fine with any place.
-        place.unwrap_or(core::ptr::NonNull::dangling())
+        place.unwrap_or(NonNull::dangling())
     }
 }
 

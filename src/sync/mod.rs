@@ -29,7 +29,20 @@ mod weak;
 
 pub(crate) use const_unless_loom;
 
-pub(crate) use atomic::{AtomicU64, Ordering, fence, spin_loop};
+/// A value on a cache line of its own: what is written often, beside what everybody reads.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct OwnLine<T>(pub(crate) T);
+
+impl<T> core::ops::Deref for OwnLine<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+pub(crate) use atomic::{AtomicU64, Ordering, fence, fence_after_rmw, spin_loop};
 pub(crate) use once::FillOnce;
 pub use park::{Park, SpinPark};
 #[cfg(all(sched, not(all(test, loom))))]

@@ -69,6 +69,12 @@ pub(crate) fn fence(ordering: Ordering) {
     }
 }
 
+/// The same: what a machine makes of the instruction before it is not known here.
+#[track_caller]
+pub(crate) fn fence_after_rmw(ordering: Ordering) {
+    fence(ordering);
+}
+
 /// `loom`'s, with the orderings that are in force.
 #[derive(Debug, Default)]
 pub(crate) struct AtomicU64(Inner);

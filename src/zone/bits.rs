@@ -8,6 +8,7 @@
 pub(super) const ORDER_WORD: u8 = 6;
 
 /// Returns the bits whose index is a multiple of `2^order`; the order is at most six.
+#[inline]
 pub(super) const fn aligned(order: u8) -> u64 {
     const ALIGNED: [u64; 7] = [
         u64::MAX,
@@ -30,6 +31,7 @@ pub(super) const fn aligned(order: u8) -> u64 {
 }
 
 /// Returns the bits at which an aligned run of `2^order` ones starts; the order is at most six.
+#[inline]
 pub(super) const fn runs(word: u64, order: u8) -> u64 {
     let mut starts = word;
     let mut step = 0;
@@ -42,9 +44,9 @@ pub(super) const fn runs(word: u64, order: u8) -> u64 {
 }
 
 /// Returns `2^order` ones from `bit` on, in the word that holds them; the order is at most six.
+#[inline]
 pub(super) const fn ones(bit: usize, order: u8) -> u64 {
-    let run = if order < ORDER_WORD { (1_u64 << (1_u64 << order)) - 1 } else { u64::MAX };
-    run << (bit % 64)
+    (u64::MAX >> (64 - (1_u64 << order))) << (bit % 64)
 }
 
 /// Returns the bits `lo..=hi` that lie in the word `index`.

@@ -305,9 +305,10 @@ impl Index<'_> {
         Ok(())
     }
 
-    /// Raises every hint that the free bits call for.
+    /// Raises every hint that the free bits call for, and forgets where CPUs took their last runs.
     #[cfg(any(test, feature = "model"))]
     pub(crate) fn announce_all(&self) {
+        self.forget_places();
         for region in (0..self.geometry().nr_regions()).map(Region) {
             if !self.meta.is_init(region) {
                 continue;

@@ -24,6 +24,7 @@
 //! | `mover` | [`Mover::begin`], [`Mover::drop`] | [`Index::epoch`] | a search that saw no mover missed nothing that one had hidden |
 #![expect(
     clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
     clippy::indexing_slicing,
     reason = "orders are below 18, bits below 512, words below eight"
 )]
@@ -31,7 +32,7 @@
 use super::index::{Index, Piece};
 use super::line;
 use crate::meta::{Block, PAGE_LEVELS, Region, RegionLine, RootMap, Table, WORD_BITS};
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, fence, fence_after_rmw};
 use crate::units::Order;
 
 /// What a mover adds when it is done: one less in flight, one epoch more.
@@ -44,6 +45,8 @@ const COUNT_BLOCK: u64 = (1 << 32) - (1 << PAGE_LEVELS);
 const COUNT_REGION: u64 = !((1 << Order::REGION.as_u8()) - 1);
 /// The orders that live in tables.
 const ORDERS_PAGE: u64 = (1 << PAGE_LEVELS) - 1;
+/// The orders that live in regions.
+const ORDERS_BLOCK: u64 = ((1 << Order::REGION.as_u8()) - 1) & !ORDERS_PAGE;
 
 /// Somebody who hides free space for a moment: a split, a merge, a claim of several words, the
 /// lowering of a hint.
@@ -97,12 +100,21 @@ impl<'a> Index<'a> {
     }
 
     /// Does what a free of some pages owes: merges a full block, or raises hints.
+    #[inline]
     pub(super) fn settle_block(&self, block: Block, table: Table<'_>, piece: Piece) {
         if !seeded!(NeitherCoalesces) {
             // ORDERING(free-look): the free bits are set before the neighbours and the hints are
             // read.
-            fence(Ordering::SeqCst);
+            fence_after_rmw(Ordering::SeqCst);
         }
+        let is_raised = Mask::of_block(table).has(ORDERS_PAGE);
+        if !is_raised || line::is_full_word(table.free(), piece.bit) {
+            self.settle_block_slowly(block, table, piece);
+        }
+    }
+
+    #[cold]
+    fn settle_block_slowly(&self, block: Block, table: Table<'_>, piece: Piece) {
         match line::run_order(table.free(), piece.bit) {
             Some(PAGE_LEVELS) => self.merge_block(block, table),
             found => self.raise_block(block, table, orders_around(piece, found)),
@@ -110,12 +122,22 @@ impl<'a> Index<'a> {
     }
 
     /// Does what a free of some blocks owes: merges a full region, or raises hints.
+    #[inline]
     pub(super) fn settle_region(&self, region: Region, piece: Piece) {
         if !seeded!(NeitherCoalesces) {
             // ORDERING(free-look): the free bits are set before the neighbours and the hints are
             // read.
-            fence(Ordering::SeqCst);
+            fence_after_rmw(Ordering::SeqCst);
         }
+        let free = self.meta.region(region, RegionLine::Free);
+        let is_raised = self.region_mask(region).has(ORDERS_BLOCK);
+        if !is_raised || line::is_full_word(free, piece.bit) {
+            self.settle_region_slowly(region, piece);
+        }
+    }
+
+    #[cold]
+    fn settle_region_slowly(&self, region: Region, piece: Piece) {
         match line::run_order(self.meta.region(region, RegionLine::Free), piece.bit) {
             Some(PAGE_LEVELS) => self.merge_region(region),
             found => self.raise_region(region, orders_around(piece, found) << PAGE_LEVELS),
@@ -188,6 +210,7 @@ impl<'a> Index<'a> {
         }
     }
 
+    #[inline]
     fn region_mask(&self, region: Region) -> Mask<'a> {
         Mask { word: self.meta.region_hints(region), count: COUNT_REGION }
     }
@@ -200,14 +223,28 @@ impl<'a> Index<'a> {
         line::has_run(self.meta.region(region, RegionLine::Free), order - PAGE_LEVELS)
     }
 
-    /// Raises what a block that was just opened has to offer.
+    /// Raises what a block has to offer that was just opened for a piece of at most half of it.
+    pub(super) fn announce_opened_block(&self, block: Block, table: Table<'_>) {
+        // ORDERING(free-look): the free bits are set before the hints are read.
+        fence(Ordering::SeqCst);
+        self.raise_block(block, table, ORDERS_PAGE);
+    }
+
+    /// Raises what a region has to offer that was just opened for a piece of at most half of it.
+    pub(super) fn announce_opened_region(&self, region: Region) {
+        // ORDERING(free-look): the free bits are set before the hints are read.
+        fence(Ordering::SeqCst);
+        self.raise_region(region, ORDERS_BLOCK);
+    }
+
+    /// Raises what a block has to offer.
     pub(super) fn announce_block(&self, block: Block, table: Table<'_>) {
         // ORDERING(free-look): the free bits are set before the hints are read.
         fence(Ordering::SeqCst);
         self.raise_block(block, table, line::orders(table.free()) & ORDERS_PAGE);
     }
 
-    /// Raises what a region that was just opened has to offer.
+    /// Raises what a region has to offer.
     pub(super) fn announce_region(&self, region: Region) {
         // ORDERING(free-look): the free bits are set before the hints are read.
         fence(Ordering::SeqCst);
@@ -230,8 +267,16 @@ pub(super) struct Mask<'a> {
 }
 
 impl<'a> Mask<'a> {
+    #[inline]
     pub(super) fn of_block(table: Table<'a>) -> Self {
         Self { word: table.hints(), count: COUNT_BLOCK }
+    }
+
+    /// Returns whether all of these orders are in the mask.
+    #[inline]
+    fn has(self, orders: u64) -> bool {
+        // ORDERING(hint): Acquire half, as in `raise`.
+        orders & !self.word.load(Ordering::Acquire) == 0
     }
 
     /// Adds the `orders` that are missing, after `above_fn` raised their bits above.
@@ -283,6 +328,10 @@ fn orders_around(piece: Piece, found: Option<u8>) -> u64 {
 }
 
 /// Yields the orders whose bits are set.
-fn set_bits(orders: u64) -> impl Iterator<Item = u8> {
-    (0..Order::REGION.as_u8()).filter(move |&order| orders >> order & 1 == 1)
+fn set_bits(mut orders: u64) -> impl Iterator<Item = u8> {
+    core::iter::from_fn(move || {
+        let order = orders.trailing_zeros() as u8;
+        orders &= orders.checked_sub(1)?;
+        Some(order)
+    })
 }

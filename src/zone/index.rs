@@ -14,13 +14,13 @@
 
 use core::cell::Cell;
 
-use super::bits::{between, ones};
+use super::bits::{ORDER_WORD, between, ones};
 use super::line::{self, Claim};
 use crate::meta::{
     BLOCK_PAGES, Block, Geometry, Meta, MetaLine, PAGE_LEVELS, REGION_BLOCKS, Region, RegionLine,
     RootMap, Table, WORD_BITS, page_bit,
 };
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, fence, fence_after_rmw};
 use crate::units::{Order, Pfn};
 
 /// The index of one extent, for the length of one call.
@@ -46,6 +46,7 @@ impl Piece {
 }
 
 impl<'a> Index<'a> {
+    #[inline]
     pub(crate) const fn new(meta: &'a Meta) -> Self {
         Self { meta, moves: Cell::new(0) }
     }
@@ -134,6 +135,7 @@ impl<'a> Index<'a> {
     /// Gives the pages of a folio back; the caller holds them alone.
     ///
     /// On return, a `SeqCst` fence lies behind the free bits.
+    #[inline]
     pub(crate) fn free(&self, head: Pfn, order: Order, after: Contents) {
         let geometry = self.geometry();
         let order = order.as_u8();
@@ -169,18 +171,21 @@ impl<'a> Index<'a> {
         }
     }
 
+    #[inline]
     fn free_pages(&self, block: Block, table: Table<'_>, piece: Piece, after: Contents) {
         set_clean(table.clean(), piece, after);
         line::free(table.free(), piece.bit, piece.order);
         self.settle_block(block, table, piece);
     }
 
+    #[inline]
     pub(super) fn free_blocks(&self, region: Region, piece: Piece, after: Contents) {
         set_clean(self.meta.region(region, RegionLine::Clean), piece, after);
         line::free(self.meta.region(region, RegionLine::Free), piece.bit, piece.order);
         self.settle_region(region, piece);
     }
 
+    #[inline]
     pub(super) fn free_region(&self, region: Region, after: Contents) {
         let (word, bit) = self.meta.root_bit(RootMap::Clean, region);
         set_clean_bits(word, bit, after);
@@ -190,7 +195,7 @@ impl<'a> Index<'a> {
         debug_assert_eq!(old & bit, 0, "a free region is freed again");
         // ORDERING(dying): the other half, also of a merge; what is smaller than a region passes
         // the fence of `free-look`.
-        fence(Ordering::SeqCst);
+        fence_after_rmw(Ordering::SeqCst);
     }
 
     /// Does what an undone claim owes: hints of all orders, since others may have looked at any of
@@ -269,7 +274,7 @@ impl<'a> Index<'a> {
         let piece = if is_wrong { Piece { order: 1, ..piece } } else { piece };
         line::store(table.clean(), |_| if is_clean { u64::MAX } else { 0 });
         line::store(table.free(), |index| !piece.mask(index));
-        self.announce_block(block, table);
+        self.announce_opened_block(block, table);
     }
 
     /// Opens a region that the caller took as a whole, and keeps `piece` of it.
@@ -279,12 +284,13 @@ impl<'a> Index<'a> {
             if is_clean { u64::MAX } else { 0 }
         });
         line::store(self.meta.region(region, RegionLine::Free), |index| !piece.mask(index));
-        self.announce_region(region);
+        self.announce_opened_region(region);
     }
 
     /// Takes a region that is whole and free.
     ///
     /// The caller has announced a move if it is going to open it.
+    #[inline]
     pub(super) fn take_region(&self, region: Region) -> bool {
         let (word, bit) = self.meta.root_bit(RootMap::Free, region);
         // ORDERING(free-before-claim): Acquire half.
@@ -455,15 +461,22 @@ impl Contents {
 /// Sets the clean bits of pages that the caller is about to free.
 ///
 /// The bits of pages that are not free say what they were like when they were taken.
+#[inline]
 fn set_clean(line: &MetaLine, piece: Piece, after: Contents) {
-    for (index, word) in line.words().iter().enumerate() {
-        let mask = piece.mask(index);
-        if mask != 0 {
-            set_clean_bits(word, mask, after);
-        }
+    if piece.order <= ORDER_WORD {
+        set_clean_bits(line::word_of(line, piece.bit), ones(piece.bit, piece.order), after);
+    } else {
+        set_clean_words(line, piece, after);
     }
 }
 
+#[cold]
+fn set_clean_words(line: &MetaLine, piece: Piece, after: Contents) {
+    let words = line::words_of(line, piece.bit, piece.order);
+    words.for_each(|word| set_clean_bits(word, u64::MAX, after));
+}
+
+#[inline]
 fn set_clean_bits(word: &AtomicU64, mask: u64, after: Contents) {
     // ORDERING: Relaxed. The bits belong to whoever holds the pages; the free bit publishes them.
     let clean = word.load(Ordering::Relaxed) & mask;
@@ -481,12 +494,14 @@ fn set_clean_bits(word: &AtomicU64, mask: u64, after: Contents) {
 }
 
 /// Returns whether all pages that the caller just took are clean.
+#[inline]
 pub(super) fn is_clean_piece(line: &MetaLine, piece: Piece) -> bool {
-    line.words().iter().enumerate().all(|(index, word)| {
-        let mask = piece.mask(index);
-        // ORDERING: Relaxed. The claim of the free bits acquired it.
-        mask == 0 || word.load(Ordering::Relaxed) & mask == mask
-    })
+    // ORDERING: Relaxed. The claim of the free bits acquired it.
+    let is_set = |word: &AtomicU64, mask| word.load(Ordering::Relaxed) & mask == mask;
+    if piece.order <= ORDER_WORD {
+        return is_set(line::word_of(line, piece.bit), ones(piece.bit, piece.order));
+    }
+    line::words_of(line, piece.bit, piece.order).all(|word| is_set(word, u64::MAX))
 }
 
 const _: () = assert!(ones(0, 6) == u64::MAX && REGION_BLOCKS == BLOCK_PAGES);

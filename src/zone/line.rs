@@ -17,7 +17,7 @@
 )]
 
 use super::bits::{ORDER_WORD, aligned, between, ones, pick, runs};
-use crate::meta::{BLOCK_PAGES, LINE_WORDS, MetaLine, PAGE_LEVELS, WORD_BITS};
+use crate::meta::{LINE_WORDS, MetaLine, PAGE_LEVELS, WORD_BITS};
 use crate::sync::{AtomicU64, Ordering};
 
 /// The runs that a caller would take.
@@ -66,9 +66,14 @@ const fn heads(index: usize, wish: &Wish) -> u64 {
 }
 
 /// Takes a run of free bits, of which every bit is also in `only_fn(word index)`.
+#[inline]
 pub(super) fn claim(line: &MetaLine, wish: &Wish, only_fn: impl Fn(usize) -> u64) -> Claim {
-    for step in 0..LINE_WORDS {
-        let index = if wish.is_down { LINE_WORDS - 1 - step } else { step };
+    let (first, last) = (wish.lo / WORD_BITS, wish.hi / WORD_BITS);
+    for step in 0..(last + 1).saturating_sub(first) {
+        let index = if wish.is_down { last - step } else { first + step };
+        if LINE_WORDS <= index || read(&line.words()[index]) == 0 {
+            continue;
+        }
         let heads = heads(index, wish);
         if heads == 0 {
             continue;
@@ -85,8 +90,32 @@ pub(super) fn claim(line: &MetaLine, wish: &Wish, only_fn: impl Fn(usize) -> u64
     Claim::Miss
 }
 
+/// Takes the lowest run of `2^order` free bits; the order is at most that of a word.
+#[inline]
+pub(super) fn claim_lowest(line: &MetaLine, order: u8) -> Option<usize> {
+    for (index, word) in line.words().iter().enumerate() {
+        let mut free = read(word);
+        // Ends: a turn is repeated only when another CPU changed the word.
+        loop {
+            let heads = if order == 0 { free } else { runs(free, order) };
+            if heads == 0 {
+                break;
+            }
+            let bit = heads.trailing_zeros() as usize;
+            let taken = if seeded!(BitNotCleared) && order == 1 { 0 } else { order };
+            let rest = free & !ones(bit, taken);
+            // ORDERING(free-before-claim): Acquire half.
+            match word.compare_exchange_weak(free, rest, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(index * WORD_BITS + bit),
+                Err(now) => free = now,
+            }
+        }
+    }
+    None
+}
+
 fn claim_in_word(line: &MetaLine, index: usize, heads: u64, wish: &Wish, only: u64) -> Claim {
-    let word = &line.words()[index];
+    let word = &line.words()[index % LINE_WORDS];
     let mut free = read(word);
     // Ends: a turn is repeated only when another CPU changed the word, or by chance.
     while let Some(bit) = pick(runs(free & only, wish.order) & heads, wish.is_down) {
@@ -159,19 +188,37 @@ pub(super) const fn is_several_words(order: u8) -> bool {
     ORDER_WORD < order
 }
 
+/// Returns the word that the bit is in.
+#[inline]
+pub(super) const fn word_of(line: &MetaLine, bit: usize) -> &AtomicU64 {
+    &line.words()[bit / WORD_BITS % LINE_WORDS]
+}
+
+/// Returns the words that a run of several words consists of.
+pub(super) fn words_of(line: &MetaLine, bit: usize, order: u8) -> impl Iterator<Item = &AtomicU64> {
+    line.words().iter().skip(bit / WORD_BITS).take(1 << (order - ORDER_WORD))
+}
+
 /// Gives the run of `2^order` bits at `bit` back.
+#[inline]
 pub(super) fn free(line: &MetaLine, bit: usize, order: u8) {
-    let first = bit / WORD_BITS;
-    let (nr_words, mask) = if order <= ORDER_WORD {
-        (1, ones(bit, order))
+    if order <= ORDER_WORD {
+        free_in_word(word_of(line, bit), ones(bit, order));
     } else {
-        (1 << (order - ORDER_WORD), u64::MAX)
-    };
-    for word in line.words().iter().skip(first).take(nr_words) {
-        // ORDERING(free-before-claim): Release half.
-        let old = word.fetch_or(mask, Ordering::Release);
-        debug_assert_eq!(old & mask, 0, "a free bit is freed again");
+        free_words(line, bit, order);
     }
+}
+
+#[cold]
+fn free_words(line: &MetaLine, bit: usize, order: u8) {
+    words_of(line, bit, order).for_each(|word| free_in_word(word, u64::MAX));
+}
+
+#[inline]
+fn free_in_word(word: &AtomicU64, mask: u64) {
+    // ORDERING(free-before-claim): Release half.
+    let old = word.fetch_or(mask, Ordering::Release);
+    debug_assert_eq!(old & mask, 0, "a free bit is freed again");
 }
 
 /// Publishes all bits of a line that nobody else can touch, as `bits_fn` says for each word.
@@ -203,17 +250,40 @@ pub(super) fn has(line: &MetaLine, bit: usize, order: u8) -> bool {
     words.all(|word| read(word) == u64::MAX)
 }
 
+/// Returns whether all bits of a run within a word are set.
+#[inline]
+pub(super) fn is_set_in_word(line: &MetaLine, bit: usize, order: u8) -> bool {
+    let run = ones(bit, order);
+    read(word_of(line, bit)) & run == run
+}
+
+/// Returns whether all bits of the word of `bit` are set.
+#[inline]
+pub(super) fn is_full_word(line: &MetaLine, bit: usize) -> bool {
+    read(word_of(line, bit)) == u64::MAX
+}
+
 /// Returns the largest order, up to nine for the whole line, of a free aligned run around `bit`.
 pub(super) fn run_order(line: &MetaLine, bit: usize) -> Option<u8> {
-    let mut order = None;
-    for next in 0..=PAGE_LEVELS {
-        let head = bit & !((1 << next) - 1);
-        if !has(line, head, next) {
-            break;
+    let word = read(word_of(line, bit));
+    if word != u64::MAX {
+        let is_free = |order: u8| {
+            let run = ones(bit & !((1 << order) - 1), order);
+            word & run == run
+        };
+        // Ends: `order` grows, and the order of the word, which is not full, is never reached.
+        let mut order = 0;
+        while is_free(order + 1) {
+            order += 1;
         }
-        order = Some(next);
+        if order == 0 && !is_free(0) {
+            return None;
+        }
+        return Some(order);
     }
-    order
+    let larger = (ORDER_WORD + 1..=PAGE_LEVELS)
+        .take_while(|&order| has(line, bit & !((1 << order) - 1), order));
+    larger.last().or(Some(ORDER_WORD))
 }
 
 /// Returns whether there is an aligned free run of `2^order` bits.
@@ -221,13 +291,37 @@ pub(super) fn has_run(line: &MetaLine, order: u8) -> bool {
     if order <= ORDER_WORD {
         return line.words().iter().any(|word| runs(read(word), order) != 0);
     }
-    (0..BLOCK_PAGES).step_by(1 << order).any(|bit| has(line, bit, order))
+    runs(full_words(line), order - ORDER_WORD) != 0
+}
+
+/// Returns one bit for each word, set if all bits of the word are.
+fn full_words(line: &MetaLine) -> u64 {
+    let is_full = line.words().iter().map(|word| read(word) == u64::MAX);
+    is_full.zip(0..).fold(0, |full, (is_full, index)| full | u64::from(is_full) << index)
 }
 
 /// Returns one bit for each order of which there is an aligned free run, and all lower ones.
 pub(super) fn orders(line: &MetaLine) -> u64 {
-    let largest = (0..PAGE_LEVELS).rev().find(|&order| has_run(line, order));
-    largest.map_or(0, |order| (1 << (order + 1)) - 1)
+    let full = full_words(line);
+    if full != 0 {
+        let larger = [1, 2].map(|order| u64::from(runs(full, order) != 0) << (order + ORDER_WORD));
+        return ((1 << (ORDER_WORD + 1)) - 1) | larger[0] | larger[1];
+    }
+    let mut starts = [0; LINE_WORDS];
+    for (starts, word) in starts.iter_mut().zip(line.words()) {
+        *starts = read(word);
+    }
+    let mut orders = 0;
+    for order in 0..ORDER_WORD {
+        if starts.iter().fold(0, |all, starts| all | starts) == 0 {
+            break;
+        }
+        orders |= 1 << order;
+        for starts in &mut starts {
+            *starts = *starts & (*starts >> (1_u64 << order)) & aligned(order + 1);
+        }
+    }
+    orders
 }
 
 /// Calls `f` with each set bit of `lo..=hi` until it answers.
@@ -239,7 +333,11 @@ pub(super) fn find_map<T>(
 ) -> Option<T> {
     for step in 0..LINE_WORDS {
         let index = if is_down { LINE_WORDS - 1 - step } else { step };
-        let mut bits = read(&line.words()[index]) & between(index, lo, hi);
+        let word = read(&line.words()[index]);
+        if word == 0 {
+            continue;
+        }
+        let mut bits = word & between(index, lo, hi);
         // Ends: a bit is taken away on every turn.
         while let Some(bit) = pick(bits, is_down) {
             bits &= !(1 << bit);
@@ -253,7 +351,7 @@ pub(super) fn find_map<T>(
 
 /// Returns whether `bit` is set.
 pub(super) fn is_set(line: &MetaLine, bit: usize) -> bool {
-    read(&line.words()[bit / WORD_BITS % LINE_WORDS]) >> (bit % WORD_BITS) & 1 == 1
+    read(word_of(line, bit)) >> (bit % WORD_BITS) & 1 == 1
 }
 
 /// Returns a word of the line as it is now.

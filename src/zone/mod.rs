@@ -6,6 +6,7 @@
 
 mod bits;
 mod check;
+mod hand;
 mod hints;
 mod index;
 mod line;

@@ -13,14 +13,14 @@
 
 use core::cell::Cell;
 
-use super::bits::between;
+use super::bits::{ORDER_WORD, between};
 use super::index::{Contents, Index, Piece, Taken, is_clean_piece};
 use super::line::{self, Claim, Wish};
 use super::request::Content;
 use super::want::Want;
 use crate::meta::{
-    BLOCK_PAGES, Block, CPUS, MetaLine, PAGE_LEVELS, REGION_BLOCKS, Region, RegionLine, RootMap,
-    Table, WORD_BITS,
+    BLOCK_PAGES, Block, MetaLine, PAGE_LEVELS, REGION_BLOCKS, Region, RegionLine, RootMap, Table,
+    WORD_BITS,
 };
 use crate::sync::{Ordering, spin_loop};
 use crate::units::{Order, Pfn};
@@ -29,6 +29,8 @@ mod tables;
 
 /// How often a search is repeated because of movers before it answers "contended".
 pub(super) const RETRIES: usize = if cfg!(all(test, loom)) { 2 } else { 64 };
+/// Up to so many movers, reading their epoch costs less than searching twice.
+const EPOCH_CHEAP: usize = 2;
 /// How many lines a search looks at for its preferred content before it takes any.
 const PREFER_LINES: u32 = 64;
 
@@ -110,6 +112,13 @@ impl Index<'_> {
         };
         if let Some(only) = prefer {
             let pass = Pass::new(self, want, cpu, only, PREFER_LINES).fracturing(may_fracture);
+            if let Some(grant) = pass.run() {
+                return Ok(grant);
+            }
+        }
+        if must == Only::Any && EPOCH_CHEAP < self.meta.nr_movers() {
+            // Whoever finds something need not know who moves.
+            let pass = Pass::new(self, want, cpu, must, u32::MAX).fracturing(may_fracture);
             if let Some(grant) = pass.run() {
                 return Ok(grant);
             }
@@ -270,7 +279,11 @@ impl<'s, 'a> Pass<'s, 'a> {
             let step = if self.want.is_down { nr_words - 1 - step } else { step };
             let index = words.start() + step;
             // ORDERING: Relaxed. Hints are one-sided; an exhausted search asks the epoch.
-            let mut bits = meta.root(map, index).load(Ordering::Relaxed) & between(index, lo, hi);
+            let word = meta.root(map, index).load(Ordering::Relaxed);
+            if word == 0 {
+                continue;
+            }
+            let mut bits = word & between(index, lo, hi);
             // Ends: a bit is taken away on every turn.
             while let Some(bit) = super::bits::pick(bits, self.want.is_down) {
                 if self.is_spent() {
@@ -294,20 +307,14 @@ impl<'s, 'a> Pass<'s, 'a> {
     // Below order 9.
 
     fn in_current_block(&self) -> Option<Grant> {
-        // ORDERING: Relaxed. Only where to look first.
-        let current = self.index.meta.current(self.cpu, 0).load(Ordering::Relaxed);
-        let block = Block(usize::try_from(current.checked_sub(1)?).ok()?);
+        let (block, table) = self.index.current_block(self.cpu)?;
         let geometry = self.index.geometry();
-        // Another CPU's place says nothing about whether the region's words were cleared.
-        if !self.index.meta.is_init(geometry.place(block).0) {
-            return None;
-        }
         let is_inside =
             geometry.block_of(self.want.lo) <= block && block <= geometry.block_of(self.want.hi);
         if !is_inside || !self.suits_block(block) {
             return None;
         }
-        self.in_block(block, self.index.meta.table_of(block)?)
+        self.in_block(block, table)
     }
 
     fn in_opened_blocks(&self, is_polite: bool) -> Option<Grant> {
@@ -320,7 +327,7 @@ impl<'s, 'a> Pass<'s, 'a> {
                 if self.is_spent() || !self.suits_block(block) {
                     return None;
                 }
-                if is_polite && self.is_foreign(0, block.0) {
+                if is_polite && index.is_foreign_block(self.cpu, block) {
                     return None;
                 }
                 let table = index.meta.table_of(block)?;
@@ -337,18 +344,38 @@ impl<'s, 'a> Pass<'s, 'a> {
         })
     }
 
+    /// Returns whether any run of the 512 units of `2^unit` pages from `head` on will do, the
+    /// lowest one best, and lies within a word.
+    fn is_plain(&self, head: Pfn, unit: u8) -> bool {
+        let Want { order, align, lo, hi, is_down } = *self.want;
+        let last = ((BLOCK_PAGES as u64) << unit) - order.nr_pages();
+        self.only == Only::Any
+            && !is_down
+            && align == order
+            && order.as_u8() <= unit + ORDER_WORD
+            && lo <= head
+            && head.checked_add(last).is_some_and(|last| last <= hi)
+    }
+
     fn in_block(&self, block: Block, table: Table<'_>) -> Option<Grant> {
         if !self.may_look() {
             return None;
         }
         let index = self.index;
         let head = index.geometry().block_head(block);
+        if self.is_plain(head, 0) {
+            let order = self.want.order.as_u8();
+            let bit = line::claim_lowest(table.free(), order)?;
+            index.remember_block(self.cpu, block, table);
+            let is_clean = is_clean_piece(table.clean(), Piece { bit, order });
+            return Some(Grant { head: head.checked_add(bit as u64)?, is_clean });
+        }
         let wish = self.wish(head, 0, BLOCK_PAGES);
         let (region, _) = index.geometry().place(block);
         let _mover = line::is_several_words(wish.order).then(|| index.begin_move(region));
         match line::claim(table.free(), &wish, |word| self.only.mask(table.clean(), word)) {
             Claim::Got(bit) => {
-                self.remember(0, block.0);
+                index.remember_block(self.cpu, block, table);
                 let is_clean = is_clean_piece(table.clean(), Piece { bit, order: wish.order });
                 Some(Grant { head: head.checked_add(bit as u64)?, is_clean })
             }
@@ -419,16 +446,14 @@ impl<'s, 'a> Pass<'s, 'a> {
         let head = index.geometry().block_head(block);
         let piece = self.piece(head, 0, BLOCK_PAGES);
         index.open_block(block, table, piece, is_clean);
-        self.remember(0, block.0);
+        index.remember_block(self.cpu, block, table);
         Some(Grant { head: head.checked_add(piece.bit as u64)?, is_clean })
     }
 
     // From order 9 on.
 
     fn in_current_region(&self) -> Option<Grant> {
-        // ORDERING: Relaxed. Only where to look first.
-        let current = self.index.meta.current(self.cpu, 1).load(Ordering::Relaxed);
-        let region = Region(usize::try_from(current.checked_sub(1)?).ok()?);
+        let region = self.index.current_region(self.cpu)?;
         let (lo, hi) = self.regions();
         let is_inside = lo <= region.0 && region.0 <= hi;
         if is_inside { self.in_region(region) } else { None }
@@ -437,7 +462,7 @@ impl<'s, 'a> Pass<'s, 'a> {
     fn in_opened_regions(&self, is_polite: bool) -> Option<Grant> {
         let order = self.want.order.as_u8();
         self.find_region(RootMap::Hint(order), |region| {
-            if is_polite && self.is_foreign(1, region.0) {
+            if is_polite && self.index.is_foreign_region(self.cpu, region) {
                 return None;
             }
             let grant = self.in_region(region);
@@ -460,7 +485,7 @@ impl<'s, 'a> Pass<'s, 'a> {
         let _mover = line::is_several_words(wish.order).then(|| index.begin_move(region));
         match line::claim(free, &wish, |word| self.only.mask(clean, word)) {
             Claim::Got(bit) => {
-                self.remember(1, region.0);
+                index.remember_region(self.cpu, region);
                 let is_clean = is_clean_piece(clean, Piece { bit, order: wish.order });
                 Some(Grant { head: head.checked_add((bit as u64) << PAGE_LEVELS)?, is_clean })
             }
@@ -497,7 +522,7 @@ impl<'s, 'a> Pass<'s, 'a> {
             if !is_page {
                 let piece = self.piece(head, PAGE_LEVELS, REGION_BLOCKS);
                 index.open_region(region, piece, is_clean);
-                self.remember(1, region.0);
+                index.remember_region(self.cpu, region);
                 let offset = (piece.bit as u64) << PAGE_LEVELS;
                 return Some(Grant { head: head.checked_add(offset)?, is_clean });
             }
@@ -529,26 +554,5 @@ impl<'s, 'a> Pass<'s, 'a> {
             Only::Clean | Only::LooksClean => is_clean,
             Only::Dirty => !is_clean,
         }
-    }
-
-    // Who allocates where.
-
-    fn remember(&self, level: usize, place: usize) {
-        let current = self.index.meta.current(self.cpu, level);
-        let value = place as u64 + 1;
-        // ORDERING: Relaxed. Only where to look first.
-        if current.load(Ordering::Relaxed) != value {
-            // ORDERING: Relaxed. Only where to look first.
-            current.store(value, Ordering::Relaxed);
-        }
-    }
-
-    /// Returns whether another CPU allocates there.
-    fn is_foreign(&self, level: usize, place: usize) -> bool {
-        let value = place as u64 + 1;
-        (0..CPUS).filter(|&cpu| cpu != self.cpu % CPUS).any(|cpu| {
-            // ORDERING: Relaxed. Only a matter of politeness.
-            self.index.meta.current(cpu, level).load(Ordering::Relaxed) == value
-        })
     }
 }

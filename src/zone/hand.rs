@@ -1,0 +1,160 @@
+//! At hand: the shortest way to a run, where this CPU took the last one.
+//!
+//! Most allocations end here, on the line of free bits and the line of the state word. What is
+//! remembered of a CPU is a matter of speed and politeness alone: it may be stale, or another's.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "bits are below 512, orders below 18, heads inside the extent"
+)]
+
+use super::bits::ORDER_WORD;
+use super::index::Index;
+use super::line;
+use super::search::Grant;
+use crate::meta::word::Word;
+use crate::meta::{Block, CPUS, PAGE_LEVELS, Region, RegionLine, RootMap, Table, WORD_BITS};
+use crate::sync::Ordering;
+use crate::units::Order;
+
+/// The table of the block in question is above its number.
+const TABLE_SHIFT: u32 = 32;
+const PLACE: u64 = (1 << TABLE_SHIFT) - 1;
+
+impl<'a> Index<'a> {
+    /// Takes a run that is at hand, and returns the state word of its head, too.
+    ///
+    /// `None` says nothing about free space.
+    #[inline]
+    pub(crate) fn claim_at_hand(&self, order: Order, cpu: usize) -> Option<(Grant, Word<'a>)> {
+        if order.as_u8() <= ORDER_WORD {
+            self.pages_at_hand(order.as_u8(), cpu)
+        } else {
+            self.blocks_at_hand(order, cpu)
+        }
+    }
+
+    #[inline]
+    fn pages_at_hand(&self, order: u8, cpu: usize) -> Option<(Grant, Word<'a>)> {
+        let (block, table) = self.current_block(cpu)?;
+        let clean = table.clean();
+        let bit = line::claim_lowest(table.free(), order)?;
+        let is_clean = line::is_set_in_word(clean, bit, order);
+        let head = self.geometry().block_head(block).checked_add(bit as u64)?;
+        Some((Grant { head, is_clean }, table.word(bit)))
+    }
+
+    #[inline(never)]
+    fn blocks_at_hand(&self, order: Order, cpu: usize) -> Option<(Grant, Word<'a>)> {
+        if order == Order::REGION {
+            return self.region_at_hand();
+        }
+        // Runs of several words are looked for by a mover.
+        let order = order.as_u8().checked_sub(PAGE_LEVELS).filter(|&it| it <= ORDER_WORD)?;
+        let region = self.current_region(cpu)?;
+        let clean = self.meta.region(region, RegionLine::Clean);
+        let bit = line::claim_lowest(self.meta.region(region, RegionLine::Free), order)?;
+        let is_clean = line::is_set_in_word(clean, bit, order);
+        let block = self.geometry().block_at(region, bit);
+        let head = self.geometry().block_head(block);
+        Some((Grant { head, is_clean }, self.meta.slot(block)))
+    }
+
+    /// Whole regions are always at hand.
+    fn region_at_hand(&self) -> Option<(Grant, Word<'a>)> {
+        for index in 0..self.meta.root_words() {
+            // ORDERING: Relaxed. `take_region` decides.
+            let free = self.meta.root(RootMap::Free, index).load(Ordering::Relaxed);
+            if free == 0 {
+                continue;
+            }
+            let region = Region(index * WORD_BITS + free.trailing_zeros() as usize);
+            if self.take_region(region) {
+                self.meta.init_region(region);
+                let is_clean = self.is_clean_region(region);
+                let head = self.geometry().region_head(region);
+                let word = self.meta.slot(self.geometry().block_of(head));
+                return Some((Grant { head, is_clean }, word));
+            }
+        }
+        None
+    }
+
+    /// Returns the block in which a CPU took the last pages, and its table.
+    #[inline]
+    pub(super) fn current_block(&self, cpu: usize) -> Option<(Block, Table<'a>)> {
+        let current = self.current(cpu, 0);
+        let block = (current & PLACE).checked_sub(1)?;
+        let (block, table) = (Block(block as usize), (current >> TABLE_SHIFT) as u32);
+        Some((block, self.meta.table_known(block, table)?))
+    }
+
+    /// Returns the region in which a CPU took the last blocks.
+    #[inline]
+    pub(super) fn current_region(&self, cpu: usize) -> Option<Region> {
+        let region = Region(self.current(cpu, 1).checked_sub(1)? as usize);
+        self.meta.is_init(region).then_some(region)
+    }
+
+    pub(super) fn remember_block(&self, cpu: usize, block: Block, table: Table<'_>) {
+        let table = u64::from(table.index()) << TABLE_SHIFT;
+        self.remember(cpu, 0, table | (block.0 as u64 + 1));
+    }
+
+    pub(super) fn remember_region(&self, cpu: usize, region: Region) {
+        self.remember(cpu, 1, region.0 as u64 + 1);
+    }
+
+    /// Forgets where CPUs took their last runs: a table may be another block's after a restore.
+    #[cfg(any(test, feature = "model"))]
+    pub(super) fn forget_places(&self) {
+        for cpu in 0..CPUS {
+            self.remember(cpu, 0, 0);
+            self.remember(cpu, 1, 0);
+        }
+    }
+
+    /// Returns whether another CPU takes pages in this block.
+    pub(super) fn is_foreign_block(&self, cpu: usize, block: Block) -> bool {
+        self.is_foreign(cpu, 0, block.0 as u64 + 1)
+    }
+
+    /// Returns whether another CPU takes blocks in this region.
+    pub(super) fn is_foreign_region(&self, cpu: usize, region: Region) -> bool {
+        self.is_foreign(cpu, 1, region.0 as u64 + 1)
+    }
+
+    #[inline]
+    fn current(&self, cpu: usize, level: usize) -> u64 {
+        // ORDERING: Relaxed. Only where to look first.
+        self.meta.current(cpu, level).load(Ordering::Relaxed)
+    }
+
+    fn remember(&self, cpu: usize, level: usize, value: u64) {
+        let current = self.meta.current(cpu, level);
+        // ORDERING: Relaxed. Only where to look first.
+        let old = current.load(Ordering::Relaxed);
+        if old != value {
+            // ORDERING: Relaxed. Only where to look first.
+            current.store(value, Ordering::Relaxed);
+        }
+        if old == 0 {
+            // ORDERING: Relaxed. Only a matter of politeness.
+            self.meta.cpus_seen().fetch_or(1 << (cpu % CPUS), Ordering::Relaxed);
+        }
+    }
+
+    fn is_foreign(&self, cpu: usize, level: usize, place: u64) -> bool {
+        // ORDERING: Relaxed. Only a matter of politeness.
+        let mut others = self.meta.cpus_seen().load(Ordering::Relaxed) & !(1 << (cpu % CPUS));
+        // Ends: a bit is taken away on every turn.
+        while others != 0 {
+            let other = others.trailing_zeros() as usize;
+            others &= others - 1;
+            if self.current(other, level) & PLACE == place {
+                return true;
+            }
+        }
+        false
+    }
+}
