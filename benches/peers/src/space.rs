@@ -1,0 +1,257 @@
+//! Bare free space: pairs, fills, churn, claims, and what is left of large runs.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::frames::{Bitmap, Bsa, BuddySlab, Depot, Frames, Offset, SummaryBuddy, set_cpu};
+use crate::ours::Pool;
+use crate::table::{Goal, Table};
+use crate::timing::{Side, alone, median, on_two, pair};
+
+/// 16 GiB.
+pub(crate) const NR_PAGES: u64 = 1 << 22;
+
+/// A generator that is the same everywhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        ((u128::from(self.next()) * limit as u128) >> 64) as usize
+    }
+
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+}
+
+/// Takes a frame and gives it back; another one is held, so that nothing has to be broken up and
+/// put together again each time.
+pub(crate) fn pairs<F: Frames>(order: u8) -> Side<'static> {
+    let pool = F::new(NR_PAGES);
+    std::mem::forget(pool.alloc(order));
+    Box::new(move |nr| {
+        for _ in 0..nr {
+            let frame = pool.alloc(order).unwrap();
+            black_box(&frame);
+            pool.free(frame);
+        }
+    })
+}
+
+fn pairs_on_two<F: Frames>(order: u8) -> Side<'static> {
+    let pool = F::new(NR_PAGES);
+    for cpu in [1, 0] {
+        set_cpu(cpu);
+        std::mem::forget(pool.alloc(order));
+    }
+    Box::new(move |nr| {
+        on_two(nr, &|thread, nr| {
+            set_cpu(thread);
+            for _ in 0..nr {
+                let frame = pool.alloc(order).unwrap();
+                black_box(&frame);
+                pool.free(frame);
+            }
+        });
+    })
+}
+
+/// Two threads; each gives back what the other took, through a ring of slots.
+fn cross_free<F: Frames>() -> Side<'static> {
+    const BATCH: usize = 64;
+    let pool = F::new(NR_PAGES);
+    Box::new(move |nr| {
+        let boxes = [spin::Mutex::new(Vec::new()), spin::Mutex::new(Vec::new())];
+        let in_flight = AtomicUsize::new(0);
+        on_two(nr.div_ceil(BATCH as u64), &|thread, nr| {
+            set_cpu(thread);
+            for _ in 0..nr {
+                let batch: Vec<_> = (0..BATCH).map(|_| pool.alloc(0).unwrap()).collect();
+                boxes[1 - thread].lock().push(batch);
+                in_flight.fetch_add(1, Ordering::Relaxed);
+                let batch = boxes[thread].lock().pop();
+                for frame in batch.into_iter().flatten() {
+                    pool.free(frame);
+                }
+            }
+        });
+        for frame in boxes.into_iter().flat_map(|batches| batches.into_inner()).flatten() {
+            pool.free(frame);
+        }
+    })
+}
+
+/// Takes pages until none is left; what comes after is not timed.
+fn fill<F: Frames>(rounds: usize) -> Vec<f64> {
+    let pool = F::new(NR_PAGES);
+    let mut frames = Vec::with_capacity(NR_PAGES as usize);
+    let mut times = Vec::new();
+    for _ in 0..=rounds {
+        let begin = std::time::Instant::now();
+        while let Some(frame) = pool.alloc(0) {
+            frames.push(frame);
+        }
+        times.push(begin.elapsed().as_nanos() as f64 / frames.len() as f64);
+        for frame in frames.drain(..) {
+            pool.free(frame);
+        }
+    }
+    times.remove(0);
+    times
+}
+
+/// Gives all pages back in random order; how they were taken is not timed.
+fn free_random<F: Frames>(rounds: usize) -> Vec<f64> {
+    let pool = F::new(NR_PAGES);
+    let mut rng = Rng::new(7);
+    let mut frames = Vec::with_capacity(NR_PAGES as usize);
+    let mut times = Vec::new();
+    for _ in 0..=rounds {
+        while let Some(frame) = pool.alloc(0) {
+            frames.push(frame);
+        }
+        rng.shuffle(&mut frames);
+        let begin = std::time::Instant::now();
+        let nr = frames.len();
+        for frame in frames.drain(..) {
+            pool.free(frame);
+        }
+        times.push(begin.elapsed().as_nanos() as f64 / nr as f64);
+    }
+    times.remove(0);
+    times
+}
+
+/// Replaces a random page by another one, at an occupancy in percent.
+fn churn<F: Frames>(nr_pages: u64, percent: u64) -> Side<'static> {
+    let pool = F::new(nr_pages);
+    let mut rng = Rng::new(percent);
+    let mut frames: Vec<_> = std::iter::from_fn(|| pool.alloc(0)).collect();
+    rng.shuffle(&mut frames);
+    let nr_left = frames.len() * percent as usize / 100;
+    for frame in frames.drain(nr_left..) {
+        pool.free(frame);
+    }
+    Box::new(move |nr| {
+        for _ in 0..nr {
+            let at = rng.below(frames.len());
+            let frame = pool.alloc(0).unwrap();
+            pool.free(std::mem::replace(&mut frames[at], frame));
+        }
+    })
+}
+
+/// Claims random pages of a pool that is half full, and gives them back.
+fn claim<F: Frames>(order: u8) -> Side<'static> {
+    let pool = F::new(NR_PAGES);
+    let mut rng = Rng::new(3);
+    Box::new(move |nr| {
+        for _ in 0..nr {
+            let page = (rng.next() % (NR_PAGES >> order)) << order;
+            if let Some(frame) = pool.claim(page, order) {
+                pool.free(frame);
+            }
+        }
+    })
+}
+
+/// Returns how much free memory is in runs of 2 MiB after turnovers at half occupancy, in percent.
+fn contiguity() -> f64 {
+    let pool = <Pool as Frames>::new(NR_PAGES);
+    let mut rng = Rng::new(5);
+    let mut frames: Vec<_> = std::iter::from_fn(|| Frames::alloc(pool, 0)).collect();
+    rng.shuffle(&mut frames);
+    for frame in frames.drain(frames.len() / 2..) {
+        pool.free(frame);
+    }
+    for _ in 0..60 {
+        rng.shuffle(&mut frames);
+        // A tenth of the pool, that is, of what is held a fifth.
+        let nr = NR_PAGES as usize / 10;
+        for frame in frames.drain(frames.len() - nr..) {
+            pool.free(frame);
+        }
+        frames.extend((0..nr).map(|_| Frames::alloc(pool, 0).unwrap()));
+    }
+    let stats = pool.stats();
+    let large: u64 = (9..=18).map(|order| stats.free_by_order[order] << order).sum();
+    100.0 * large as f64 / stats.free_pages as f64
+}
+
+pub(crate) fn run(table: &mut Table, rounds: usize) {
+    for (name, order, goal) in [
+        ("index_o0_vs_summarybuddy", 0, 0.60),
+        ("index_o4_vs_summarybuddy", 4, 0.40),
+        ("index_o9_vs_summarybuddy", 9, 0.65),
+        ("index_o18_vs_summarybuddy", 18, 0.70),
+    ] {
+        table.measure(name, Goal::AtMost(goal), SummaryBuddy::NAME, || {
+            pair(pairs::<Pool>(order), pairs::<SummaryBuddy>(order), rounds)
+        });
+        for (peer, side) in [
+            (Bsa::NAME, pairs::<Bsa> as fn(u8) -> Side<'static>),
+            (BuddySlab::NAME, pairs::<BuddySlab>),
+            (Offset::NAME, pairs::<Offset>),
+        ] {
+            table.aside(name, peer, || alone(side(order), rounds));
+        }
+    }
+    table.measure("magazine_o0_vs_depot", Goal::AtMost(0.30), Depot::NAME, || {
+        pair(pairs::<Pool>(0), pairs::<Depot>(0), rounds)
+    });
+    table.measure("index_2thr_o0_vs_depot", Goal::AtMost(1.10), Depot::NAME, || {
+        pair(pairs_on_two::<Pool>(0), pairs_on_two::<Depot>(0), rounds)
+    });
+    table.measure("index_2thr_o9_vs_bsa", Goal::AtMost(0.05), Bsa::NAME, || {
+        pair(pairs_on_two::<Pool>(9), pairs_on_two::<Bsa>(9), rounds)
+    });
+    table.measure("crossfree_2thr_vs_bsa", Goal::AtMost(0.15), Bsa::NAME, || {
+        pair(cross_free::<Pool>(), cross_free::<Bsa>(), rounds)
+    });
+    for (name, order) in [("scaling_o0", 0), ("scaling_o4", 4), ("scaling_o9", 9)] {
+        table.measure(name, Goal::AtLeast(1.90), "one thread", || {
+            // Two threads do twice the work in this time.
+            let mut one = pair(pairs::<Pool>(order), pairs_on_two::<Pool>(order), rounds);
+            one.ratio *= 2.0;
+            one
+        });
+    }
+    table.value("fill_o0_vs_bitmap", Goal::AtMost(0.45), || {
+        median(fill::<Pool>(5)) / median(fill::<Bitmap>(5))
+    });
+    table.value("free_random_vs_summarybuddy", Goal::AtMost(0.50), || {
+        median(free_random::<Pool>(3)) / median(free_random::<SummaryBuddy>(3))
+    });
+    for (name, percent, goal) in [
+        ("churn50_vs_summarybuddy", 50, 0.60),
+        ("churn90_vs_summarybuddy", 90, 0.85),
+        ("churn99_vs_summarybuddy", 99, 1.00),
+    ] {
+        table.measure(name, Goal::AtMost(goal), SummaryBuddy::NAME, || {
+            pair(churn::<Pool>(NR_PAGES, percent), churn::<SummaryBuddy>(NR_PAGES, percent), rounds)
+        });
+    }
+    table.measure("churn99_size_flat", Goal::AtMost(1.6), "at 16 GiB", || {
+        pair(churn::<Pool>(NR_PAGES << 4, 99), churn::<Pool>(NR_PAGES, 99), rounds)
+    });
+    for (name, order, goal) in [("claim_o0_vs_bsa", 0, 0.10), ("claim_o9_vs_bsa", 9, 0.05)] {
+        table.measure(name, Goal::AtMost(goal), Bsa::NAME, || {
+            pair(claim::<Pool>(order), claim::<Bsa>(order), rounds)
+        });
+    }
+    table.value("contiguity_back_pct", Goal::AtLeast(98.0), contiguity);
+}
