@@ -198,7 +198,7 @@ impl Frames for BuddySlab {
 
     #[inline]
     fn alloc(&'static self, order: u8) -> Option<Plain> {
-        Some((self.0.lock().alloc_pages(1 << order, PAGE << order).ok()?, order))
+        Some((self.0.lock().alloc_pages(1 << order, PAGE).ok()?, order))
     }
 
     #[inline]
