@@ -67,8 +67,8 @@
 //! # Features
 //!
 //! `model`: the executable specification, which needs `alloc`. `arbitrary`: its operations for
-//! fuzzers. `std`: what needs types of `std`. None is on by default, and none changes what the
-//! crate does. The minimum supported Rust version is 1.85; raising it is a minor release. The
+//! fuzzers. `std`: what needs types of `std`. `bench`: free space without folios, for the benchmark
+//! alone. None is on by default, and none changes what the crate does. The minimum supported Rust version is 1.85; raising it is a minor release. The
 //! target needs 64-bit atomics.
 //!
 //! How the crate is built inside is in [`_documentation::architecture`].
@@ -136,6 +136,9 @@ pub use folio::{
 #[cfg(all(feature = "std", not(all(test, loom))))]
 pub use meta::HeapMeta;
 pub use meta::{Count, MetaLine, MetaSize, StaticMeta, Tables};
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use pgmap::Bare;
 pub use pgmap::{
     AddExtentError, AllocError, AllocPolicy, AnyFolio, Attach, CheckReport, ClaimError, Contents,
     DirSlot, Directory, ExtentAttrs, ExtentSlot, FolioDesc, FolioInfo, FolioKind, FreeRangeError,

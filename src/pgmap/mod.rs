@@ -15,6 +15,8 @@
 //! | `dying` | every release, the last step of a removal | a scan that found nothing, [`PgmapCore::state`] | all uses happen before anybody learns the end |
 
 mod allocate;
+#[cfg(feature = "bench")]
+mod bare;
 mod bulk;
 mod carve;
 mod check;
@@ -39,6 +41,8 @@ pub(crate) mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+#[cfg(feature = "bench")]
+pub use bare::Bare;
 pub use allocate::{AllocError, ClaimError};
 pub use carve::{MergeError, MergeReason, Pieces, SplitError, SplitReason};
 pub use check::CheckReport;

@@ -13,25 +13,27 @@ use crate::frames::{Frames, SummaryBuddy};
 use crate::ours::{Owner, Pool, order};
 use crate::space::{NR_PAGES, Rng, pairs};
 use crate::table::{Goal, Table};
-use crate::timing::{Side, alone, median, pair};
+use crate::timing::{Side, alone, median, pair, timed};
 
 /// Allocated, published, put, freed by its hook: all that a folio goes through.
 fn lives(order: u8) -> Side<'static> {
     let pool = <Pool as Frames>::new(NR_PAGES);
     std::mem::forget(Frames::alloc(pool, order));
     let order = self::order(order);
-    Box::new(move |nr| {
+    timed(move |nr| {
         for _ in 0..nr {
-            drop(black_box(PgmapCore::alloc(pool, order).unwrap().publish()));
+            let folio = PgmapCore::alloc(pool, order).unwrap().publish();
+            black_box(&folio);
         }
     })
 }
 
 fn arcs() -> Side<'static> {
     let arc = Arc::new(0_u64);
-    Box::new(move |nr| {
+    timed(move |nr| {
         for _ in 0..nr {
-            drop(black_box(Arc::clone(black_box(&arc))));
+            let clone = Arc::clone(black_box(&arc));
+            black_box(&clone);
         }
     })
 }
@@ -39,9 +41,10 @@ fn arcs() -> Side<'static> {
 fn clones() -> Side<'static> {
     let pool = <Pool as Frames>::new(NR_PAGES);
     let folio = PgmapCore::alloc(pool, Order::ZERO).unwrap().publish();
-    Box::new(move |nr| {
+    timed(move |nr| {
         for _ in 0..nr {
-            drop(black_box(black_box(&folio).try_clone().unwrap()));
+            let clone = black_box(&folio).try_clone().unwrap();
+            black_box(&clone);
         }
     })
 }
@@ -52,9 +55,10 @@ fn speculative_gets(order: u8) -> Side<'static> {
     // A page with as many heads in front of it as can be.
     let pfn = folio.range().last();
     std::mem::forget(folio);
-    Box::new(move |nr| {
+    timed(move |nr| {
         for _ in 0..nr {
-            drop(black_box(pool.try_get(black_box(pfn)).unwrap()));
+            let folio = pool.try_get(black_box(pfn)).unwrap();
+            black_box(&folio);
         }
     })
 }
@@ -63,9 +67,10 @@ fn speculative_gets(order: u8) -> Side<'static> {
 fn pins() -> Side<'static> {
     let pool = <Pool as Frames>::new(NR_PAGES);
     let folio = PgmapCore::alloc(pool, Order::BLOCK).unwrap().publish();
-    Box::new(move |nr| {
+    timed(move |nr| {
         for _ in 0..nr {
-            drop(black_box(black_box(&folio).pin(PinKind::Short).unwrap()));
+            let pin = black_box(&folio).pin(PinKind::Short).unwrap();
+            black_box(&pin);
         }
     })
 }
@@ -74,7 +79,7 @@ fn pins() -> Side<'static> {
 fn maps() -> Side<'static> {
     let pool = <Pool as Frames>::new(NR_PAGES);
     let folio = PgmapCore::alloc(pool, Order::BLOCK).unwrap().publish();
-    Box::new(move |nr| {
+    timed(move |nr| {
         for _ in 0..nr {
             drop(black_box(black_box(&folio).map(512).unwrap()));
         }
@@ -84,7 +89,7 @@ fn maps() -> Side<'static> {
 /// 512 words written: what a page table costs in any case.
 fn stores() -> Side<'static> {
     let mut words = vec![0_u64; 512];
-    Box::new(move |nr| {
+    timed(move |nr| {
         for turn in 0..nr {
             for word in &mut words {
                 // SAFETY: A reference is a valid place. Volatile, so that no store is left out.
@@ -169,7 +174,7 @@ fn page_behind(nr: u64) -> Side<'static> {
     }
     let request = Request::order(Order::ZERO);
     let request = request.within(PfnRange::new(Pfn::new(0), nr + 64).unwrap());
-    Box::new(move |nr| {
+    timed(move |nr| {
         for _ in 0..nr {
             black_box(pool.alloc_with(request).unwrap()).release();
         }

@@ -1,11 +1,11 @@
 //! Pools of ours, over metadata that the host commits when it is touched.
 
 use devfolio::{
-    Attach, ExtentAttrs, ExtentSlot, HeapMeta, HookCx, MetaSize, Order, Pfn, PfnRange, Pgmap,
+    Attach, Bare, ExtentAttrs, ExtentSlot, HeapMeta, HookCx, MetaSize, Order, Pfn, PfnRange, Pgmap,
     PgmapCore, PgmapOps, Policy, Tables, UniqueFolio,
 };
 
-use crate::frames::Frames;
+use crate::frames::{Frames, cpu};
 
 /// The smallest owner: it gives every folio back.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ impl PgmapOps for Owner {
     }
 
     fn cpu_hint(&self) -> usize {
-        crate::frames::cpu()
+        cpu()
     }
 }
 
@@ -40,9 +40,35 @@ pub(crate) fn pool(nr_pages: u64) -> Pool {
     pgmap
 }
 
-/// Folios held alone, as bare frames.
-impl Frames for Pool {
+/// The free space alone.
+impl Frames for Bare<'static> {
     const NAME: &'static str = "devfolio";
+    type Frame = (Pfn, u8);
+
+    fn new(nr_pages: u64) -> &'static Self {
+        let pool = Box::leak(Box::new(pool(nr_pages)));
+        Box::leak(Box::new(pool.bare().unwrap()))
+    }
+
+    #[inline]
+    fn alloc(&'static self, order: u8) -> Option<Self::Frame> {
+        Some((Bare::alloc(self, self::order(order), cpu())?, order))
+    }
+
+    #[inline]
+    fn free(&'static self, (head, order): Self::Frame) {
+        Bare::free(self, head, self::order(order));
+    }
+
+    #[inline]
+    fn claim(&'static self, page: u64, order: u8) -> Option<Self::Frame> {
+        Some((Bare::claim(self, Pfn::new(page), self::order(order))?, order))
+    }
+}
+
+/// Folios held alone.
+impl Frames for Pool {
+    const NAME: &'static str = "devfolio, as folios";
     type Frame = UniqueFolio<'static, Owner>;
 
     fn new(nr_pages: u64) -> &'static Self {

@@ -1,12 +1,13 @@
 //! Bare free space: pairs, fills, churn, claims, and what is left of large runs.
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use devfolio::Bare;
 
 use crate::frames::{Bitmap, Bsa, BuddySlab, Depot, Frames, Offset, SummaryBuddy, set_cpu};
 use crate::ours::Pool;
 use crate::table::{Goal, Table};
-use crate::timing::{Side, alone, median, on_two, pair};
+use crate::timing::{Pair, Side, alone, median, on_two, pair, timed};
 
 /// 16 GiB.
 pub(crate) const NR_PAGES: u64 = 1 << 22;
@@ -43,7 +44,7 @@ impl Rng {
 pub(crate) fn pairs<F: Frames>(order: u8) -> Side<'static> {
     let pool = F::new(NR_PAGES);
     std::mem::forget(pool.alloc(order));
-    Box::new(move |nr| {
+    timed(move |nr| {
         for _ in 0..nr {
             let frame = pool.alloc(order).unwrap();
             black_box(&frame);
@@ -66,7 +67,7 @@ fn pairs_on_two<F: Frames>(order: u8) -> Side<'static> {
                 black_box(&frame);
                 pool.free(frame);
             }
-        });
+        })
     })
 }
 
@@ -76,13 +77,11 @@ fn cross_free<F: Frames>() -> Side<'static> {
     let pool = F::new(NR_PAGES);
     Box::new(move |nr| {
         let boxes = [spin::Mutex::new(Vec::new()), spin::Mutex::new(Vec::new())];
-        let in_flight = AtomicUsize::new(0);
-        on_two(nr.div_ceil(BATCH as u64), &|thread, nr| {
+        let nanos = on_two(nr.div_ceil(BATCH as u64), &|thread, nr| {
             set_cpu(thread);
             for _ in 0..nr {
                 let batch: Vec<_> = (0..BATCH).map(|_| pool.alloc(0).unwrap()).collect();
                 boxes[1 - thread].lock().push(batch);
-                in_flight.fetch_add(1, Ordering::Relaxed);
                 let batch = boxes[thread].lock().pop();
                 for frame in batch.into_iter().flatten() {
                     pool.free(frame);
@@ -92,6 +91,7 @@ fn cross_free<F: Frames>() -> Side<'static> {
         for frame in boxes.into_iter().flat_map(|batches| batches.into_inner()).flatten() {
             pool.free(frame);
         }
+        nanos
     })
 }
 
@@ -137,7 +137,11 @@ fn free_random<F: Frames>(rounds: usize) -> Vec<f64> {
 }
 
 /// Replaces a random page by another one, at an occupancy in percent.
+///
+/// Which pages go is looked up several at a time, each in a part of its own, so that the list of
+/// pages, which is no allocator's business, does not cost a miss for each.
 fn churn<F: Frames>(nr_pages: u64, percent: u64) -> Side<'static> {
+    const BATCH: usize = 32;
     let pool = F::new(nr_pages);
     let mut rng = Rng::new(percent);
     let mut frames: Vec<_> = std::iter::from_fn(|| pool.alloc(0)).collect();
@@ -146,11 +150,16 @@ fn churn<F: Frames>(nr_pages: u64, percent: u64) -> Side<'static> {
     for frame in frames.drain(nr_left..) {
         pool.free(frame);
     }
-    Box::new(move |nr| {
-        for _ in 0..nr {
-            let at = rng.below(frames.len());
-            let frame = pool.alloc(0).unwrap();
-            pool.free(std::mem::replace(&mut frames[at], frame));
+    let mut frames: Vec<_> = frames.into_iter().map(Some).collect();
+    let part = frames.len() / BATCH;
+    timed(move |nr| {
+        for _ in 0..nr.div_ceil(BATCH as u64) {
+            let at: [_; BATCH] = std::array::from_fn(|index| index * part + rng.below(part));
+            let gone = at.map(|at| frames[at].take());
+            for (at, gone) in at.into_iter().zip(gone) {
+                frames[at] = pool.alloc(0);
+                pool.free(gone.unwrap());
+            }
         }
     })
 }
@@ -159,7 +168,13 @@ fn churn<F: Frames>(nr_pages: u64, percent: u64) -> Side<'static> {
 fn claim<F: Frames>(order: u8) -> Side<'static> {
     let pool = F::new(NR_PAGES);
     let mut rng = Rng::new(3);
-    Box::new(move |nr| {
+    let mut frames: Vec<_> = std::iter::from_fn(|| pool.alloc(order)).collect();
+    rng.shuffle(&mut frames);
+    for frame in frames.drain(frames.len() / 2..) {
+        pool.free(frame);
+    }
+    std::mem::forget(frames);
+    timed(move |nr| {
         for _ in 0..nr {
             let page = (rng.next() % (NR_PAGES >> order)) << order;
             if let Some(frame) = pool.claim(page, order) {
@@ -200,10 +215,11 @@ pub(crate) fn run(table: &mut Table, rounds: usize) {
         ("index_o18_vs_summarybuddy", 18, 0.70),
     ] {
         table.measure(name, Goal::AtMost(goal), SummaryBuddy::NAME, || {
-            pair(pairs::<Pool>(order), pairs::<SummaryBuddy>(order), rounds)
+            pair(pairs::<Bare<'static>>(order), pairs::<SummaryBuddy>(order), rounds)
         });
         for (peer, side) in [
-            (Bsa::NAME, pairs::<Bsa> as fn(u8) -> Side<'static>),
+            (Pool::NAME, pairs::<Pool> as fn(u8) -> Side<'static>),
+            (Bsa::NAME, pairs::<Bsa>),
             (BuddySlab::NAME, pairs::<BuddySlab>),
             (Offset::NAME, pairs::<Offset>),
         ] {
@@ -211,46 +227,55 @@ pub(crate) fn run(table: &mut Table, rounds: usize) {
         }
     }
     table.measure("magazine_o0_vs_depot", Goal::AtMost(0.30), Depot::NAME, || {
-        pair(pairs::<Pool>(0), pairs::<Depot>(0), rounds)
+        pair(pairs::<Bare<'static>>(0), pairs::<Depot>(0), rounds)
     });
     table.measure("index_2thr_o0_vs_depot", Goal::AtMost(1.10), Depot::NAME, || {
-        pair(pairs_on_two::<Pool>(0), pairs_on_two::<Depot>(0), rounds)
+        pair(pairs_on_two::<Bare<'static>>(0), pairs_on_two::<Depot>(0), rounds)
     });
     table.measure("index_2thr_o9_vs_bsa", Goal::AtMost(0.05), Bsa::NAME, || {
-        pair(pairs_on_two::<Pool>(9), pairs_on_two::<Bsa>(9), rounds)
+        pair(pairs_on_two::<Bare<'static>>(9), pairs_on_two::<Bsa>(9), rounds)
     });
     table.measure("crossfree_2thr_vs_bsa", Goal::AtMost(0.15), Bsa::NAME, || {
-        pair(cross_free::<Pool>(), cross_free::<Bsa>(), rounds)
+        pair(cross_free::<Bare<'static>>(), cross_free::<Bsa>(), rounds)
     });
     for (name, order) in [("scaling_o0", 0), ("scaling_o4", 4), ("scaling_o9", 9)] {
         table.measure(name, Goal::AtLeast(1.90), "one thread", || {
             // Two threads do twice the work in this time.
-            let mut one = pair(pairs::<Pool>(order), pairs_on_two::<Pool>(order), rounds);
+            let mut one =
+                pair(pairs::<Bare<'static>>(order), pairs_on_two::<Bare<'static>>(order), rounds);
             one.ratio *= 2.0;
             one
         });
     }
-    table.value("fill_o0_vs_bitmap", Goal::AtMost(0.45), || {
-        median(fill::<Pool>(5)) / median(fill::<Bitmap>(5))
+    table.measure("fill_o0_vs_bitmap", Goal::AtMost(0.45), Bitmap::NAME, || {
+        Pair::of(fill::<Bare<'static>>(5), fill::<Bitmap>(5))
     });
-    table.value("free_random_vs_summarybuddy", Goal::AtMost(0.50), || {
-        median(free_random::<Pool>(3)) / median(free_random::<SummaryBuddy>(3))
+    table.aside("fill_o0_vs_bitmap", Pool::NAME, || median(fill::<Pool>(5)));
+    table.measure("free_random_vs_summarybuddy", Goal::AtMost(0.50), SummaryBuddy::NAME, || {
+        Pair::of(free_random::<Bare<'static>>(3), free_random::<SummaryBuddy>(3))
     });
+    table.aside("free_random_vs_summarybuddy", Pool::NAME, || median(free_random::<Pool>(3)));
     for (name, percent, goal) in [
         ("churn50_vs_summarybuddy", 50, 0.60),
         ("churn90_vs_summarybuddy", 90, 0.85),
         ("churn99_vs_summarybuddy", 99, 1.00),
     ] {
         table.measure(name, Goal::AtMost(goal), SummaryBuddy::NAME, || {
-            pair(churn::<Pool>(NR_PAGES, percent), churn::<SummaryBuddy>(NR_PAGES, percent), rounds)
+            let ours = churn::<Bare<'static>>(NR_PAGES, percent);
+            pair(ours, churn::<SummaryBuddy>(NR_PAGES, percent), rounds)
         });
+        table.aside(name, Pool::NAME, || alone(churn::<Pool>(NR_PAGES, percent), rounds));
     }
     table.measure("churn99_size_flat", Goal::AtMost(1.6), "at 16 GiB", || {
-        pair(churn::<Pool>(NR_PAGES << 4, 99), churn::<Pool>(NR_PAGES, 99), rounds)
+        pair(
+            churn::<Bare<'static>>(NR_PAGES << 4, 99),
+            churn::<Bare<'static>>(NR_PAGES, 99),
+            rounds,
+        )
     });
     for (name, order, goal) in [("claim_o0_vs_bsa", 0, 0.10), ("claim_o9_vs_bsa", 9, 0.05)] {
         table.measure(name, Goal::AtMost(goal), Bsa::NAME, || {
-            pair(claim::<Pool>(order), claim::<Bsa>(order), rounds)
+            pair(claim::<Bare<'static>>(order), claim::<Bsa>(order), rounds)
         });
     }
     table.value("contiguity_back_pct", Goal::AtLeast(98.0), contiguity);

@@ -8,8 +8,17 @@ use std::time::{Duration, Instant};
 /// How long one turn of one side lasts, about.
 const TURN: Duration = Duration::from_millis(4);
 
-/// One side of a comparison: does its work so many times.
-pub(crate) type Side<'a> = Box<dyn FnMut(u64) + 'a>;
+/// One side of a comparison: does its work so many times, and returns the nanoseconds it took.
+pub(crate) type Side<'a> = Box<dyn FnMut(u64) -> f64 + 'a>;
+
+/// Makes a side of work of which all counts.
+pub(crate) fn timed<'a>(mut work_fn: impl FnMut(u64) + 'a) -> Side<'a> {
+    Box::new(move |nr| {
+        let begin = Instant::now();
+        work_fn(black_box(nr));
+        begin.elapsed().as_nanos() as f64
+    })
+}
 
 /// What two sides took, and how they compare.
 #[derive(Clone, Copy, Debug)]
@@ -21,24 +30,28 @@ pub(crate) struct Pair {
     pub(crate) other: f64,
 }
 
+impl Pair {
+    /// Compares the medians of what was measured one after the other.
+    pub(crate) fn of(ours: Vec<f64>, other: Vec<f64>) -> Self {
+        let (ours, other) = (median(ours), median(other));
+        Self { ratio: ours / other, ours, other }
+    }
+}
+
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
 fn time(side: &mut Side<'_>, nr: u64) -> f64 {
-    let begin = Instant::now();
-    side(black_box(nr));
-    begin.elapsed().as_nanos() as f64 / nr as f64
+    side(nr) / nr as f64
 }
 
 /// Returns how often a side works in one turn; warms it up on the way.
 fn calibrate(side: &mut Side<'_>) -> u64 {
     let mut nr = 1;
     loop {
-        let begin = Instant::now();
-        side(nr);
-        if TURN / 2 <= begin.elapsed() {
+        if TURN.as_nanos() as f64 / 2.0 <= side(nr) {
             return nr;
         }
         nr *= 2;
