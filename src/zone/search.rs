@@ -203,16 +203,16 @@ impl<'s, 'a> Pass<'s, 'a> {
             return self
                 .in_current_block()
                 .or_else(|| self.in_opened_blocks(true))
-                .or_else(|| self.in_opened_blocks(false))
                 .or_else(|| self.in_whole_blocks())
+                .or_else(|| self.in_opened_blocks(false))
                 .or_else(|| self.in_whole_regions());
         }
         if order < Order::REGION.as_u8() {
             return self
                 .in_current_region()
                 .or_else(|| self.in_opened_regions(true))
-                .or_else(|| self.in_opened_regions(false))
-                .or_else(|| self.in_whole_regions());
+                .or_else(|| self.in_whole_regions())
+                .or_else(|| self.in_opened_regions(false));
         }
         self.in_whole_regions()
     }
