@@ -16,10 +16,10 @@ pub(crate) const PAGE_LEVELS: u8 = Order::BLOCK.as_u8();
 pub(crate) const CPUS: usize = if cfg!(all(test, loom)) { 2 } else { 16 };
 
 const MOVERS_MAX: u64 = 16;
-const ROOT_MAPS: u64 = 3 + Order::REGION.as_u8() as u64;
+const ROOT_MAPS: u64 = 4 + Order::REGION.as_u8() as u64;
 /// Hints of a region about its blocks, one line for each order below [`PAGE_LEVELS`].
 pub(crate) const HINTS_BLOCK: usize = PAGE_LEVELS as usize;
-const REGION_LINES: u64 = 4 + HINTS_BLOCK as u64;
+const REGION_LINES: u64 = 5 + HINTS_BLOCK as u64;
 /// Words, free bits and clean bits.
 pub(super) const TABLE_LEN: usize = BLOCK_PAGES / LINE_WORDS + 2;
 pub(super) const TABLE_LINES: u64 = TABLE_LEN as u64;
@@ -61,6 +61,8 @@ pub(crate) enum RootMap {
     Clean,
     /// The region may have a free run of this order; below 18.
     Hint(u8),
+    /// The region may have an ample block.
+    Ample,
 }
 
 impl RootMap {
@@ -71,6 +73,7 @@ impl RootMap {
             Self::Init => 1,
             Self::Clean => 2,
             Self::Hint(order) => 3 + order as usize,
+            Self::Ample => 3 + Order::REGION.as_u8() as usize,
         }
     }
 }

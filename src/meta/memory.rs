@@ -21,6 +21,8 @@ pub(crate) enum RegionLine {
     Table,
     /// The block may have a free run of this order; below 9.
     Hint(u8),
+    /// The block may be ample: have a word with several free pages. Nothing depends on it.
+    Ample,
 }
 
 impl RegionLine {
@@ -32,6 +34,7 @@ impl RegionLine {
             Self::Clean => 2,
             Self::Table => 3,
             Self::Hint(order) => 4 + order as u64,
+            Self::Ample => 4 + HINTS_BLOCK as u64,
         }
     }
 }
@@ -386,6 +389,7 @@ impl Meta {
         for order in 0..HINTS_BLOCK as u8 {
             clear(self.region(region, RegionLine::Hint(order)));
         }
+        clear(self.region(region, RegionLine::Ample));
         let (first, last) = self.geometry().region_bits(region);
         for bit in first..=last {
             let block = self.geometry().block_at(region, bit);

@@ -29,6 +29,7 @@
     reason = "orders are below 18, bits below 512, words below eight"
 )]
 
+use super::ample::is_ample;
 use super::index::{Index, Piece};
 use super::line;
 use crate::meta::{Block, PAGE_LEVELS, Region, RegionLine, RootMap, Table, WORD_BITS};
@@ -101,14 +102,22 @@ impl<'a> Index<'a> {
 
     /// Does what a free of some pages owes: merges a full block, or raises hints.
     #[inline]
-    pub(super) fn settle_block(&self, block: Block, table: Table<'_>, piece: Piece) {
+    pub(super) fn settle_block(
+        &self,
+        block: Block,
+        table: Table<'_>,
+        piece: Piece,
+        freed: line::Freed,
+    ) {
         if !seeded!(NeitherCoalesces) {
             // ORDERING(free-look): the free bits are set before the neighbours and the hints are
             // read.
             fence_after_rmw(Ordering::SeqCst);
         }
-        let is_raised = Mask::of_block(table).has(ORDERS_PAGE);
-        if !is_raised || line::is_full_word(table.free(), piece.bit) {
+        if is_ample(freed.now) && !is_ample(freed.old) {
+            self.mark_ample(block);
+        }
+        if freed.now == u64::MAX || !Mask::of_block(table).has(ORDERS_PAGE) {
             self.settle_block_slowly(block, table, piece);
         }
     }
@@ -123,15 +132,13 @@ impl<'a> Index<'a> {
 
     /// Does what a free of some blocks owes: merges a full region, or raises hints.
     #[inline]
-    pub(super) fn settle_region(&self, region: Region, piece: Piece) {
+    pub(super) fn settle_region(&self, region: Region, piece: Piece, freed: line::Freed) {
         if !seeded!(NeitherCoalesces) {
             // ORDERING(free-look): the free bits are set before the neighbours and the hints are
             // read.
             fence_after_rmw(Ordering::SeqCst);
         }
-        let free = self.meta.region(region, RegionLine::Free);
-        let is_raised = self.region_mask(region).has(ORDERS_BLOCK);
-        if !is_raised || line::is_full_word(free, piece.bit) {
+        if freed.now == u64::MAX || !self.region_mask(region).has(ORDERS_BLOCK) {
             self.settle_region_slowly(region, piece);
         }
     }
@@ -228,6 +235,7 @@ impl<'a> Index<'a> {
         // ORDERING(free-look): the free bits are set before the hints are read.
         fence(Ordering::SeqCst);
         self.raise_block(block, table, ORDERS_PAGE);
+        self.mark_ample(block);
     }
 
     /// Raises what a region has to offer that was just opened for a piece of at most half of it.

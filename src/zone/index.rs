@@ -174,15 +174,16 @@ impl<'a> Index<'a> {
     #[inline]
     fn free_pages(&self, block: Block, table: Table<'_>, piece: Piece, after: Contents) {
         set_clean(table.clean(), piece, after);
-        line::free(table.free(), piece.bit, piece.order);
-        self.settle_block(block, table, piece);
+        let freed = line::free(table.free(), piece.bit, piece.order);
+        self.settle_block(block, table, piece, freed);
     }
 
     #[inline]
     pub(super) fn free_blocks(&self, region: Region, piece: Piece, after: Contents) {
         set_clean(self.meta.region(region, RegionLine::Clean), piece, after);
-        line::free(self.meta.region(region, RegionLine::Free), piece.bit, piece.order);
-        self.settle_region(region, piece);
+        let free = self.meta.region(region, RegionLine::Free);
+        let freed = line::free(free, piece.bit, piece.order);
+        self.settle_region(region, piece, freed);
     }
 
     #[inline]

@@ -199,26 +199,37 @@ pub(super) fn words_of(line: &MetaLine, bit: usize, order: u8) -> impl Iterator<
     line.words().iter().skip(bit / WORD_BITS).take(1 << (order - ORDER_WORD))
 }
 
+/// What a free made of the word of its first bit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Freed {
+    pub(super) old: u64,
+    pub(super) now: u64,
+}
+
 /// Gives the run of `2^order` bits at `bit` back.
 #[inline]
-pub(super) fn free(line: &MetaLine, bit: usize, order: u8) {
+pub(super) fn free(line: &MetaLine, bit: usize, order: u8) -> Freed {
     if order <= ORDER_WORD {
-        free_in_word(word_of(line, bit), ones(bit, order));
+        free_in_word(word_of(line, bit), ones(bit, order))
     } else {
-        free_words(line, bit, order);
+        free_words(line, bit, order)
     }
 }
 
 #[cold]
-fn free_words(line: &MetaLine, bit: usize, order: u8) {
-    words_of(line, bit, order).for_each(|word| free_in_word(word, u64::MAX));
+fn free_words(line: &MetaLine, bit: usize, order: u8) -> Freed {
+    for word in words_of(line, bit, order) {
+        free_in_word(word, u64::MAX);
+    }
+    Freed { old: 0, now: u64::MAX }
 }
 
 #[inline]
-fn free_in_word(word: &AtomicU64, mask: u64) {
+fn free_in_word(word: &AtomicU64, mask: u64) -> Freed {
     // ORDERING(free-before-claim): Release half.
     let old = word.fetch_or(mask, Ordering::Release);
     debug_assert_eq!(old & mask, 0, "a free bit is freed again");
+    Freed { old, now: old | mask }
 }
 
 /// Publishes all bits of a line that nobody else can touch, as `bits_fn` says for each word.
@@ -257,10 +268,9 @@ pub(super) fn is_set_in_word(line: &MetaLine, bit: usize, order: u8) -> bool {
     read(word_of(line, bit)) & run == run
 }
 
-/// Returns whether all bits of the word of `bit` are set.
-#[inline]
-pub(super) fn is_full_word(line: &MetaLine, bit: usize) -> bool {
-    read(word_of(line, bit)) == u64::MAX
+/// Returns a word, if the line has so many.
+pub(super) fn get(line: &MetaLine, index: usize) -> Option<u64> {
+    line.words().get(index).map(read)
 }
 
 /// Returns the largest order, up to nine for the whole line, of a free aligned run around `bit`.

@@ -4,6 +4,7 @@
 //! number of steps that depends on the levels of the tree and not on what is allocated, without a
 //! lock, from any context. What it needs to know about a folio is its head and its order.
 
+mod ample;
 mod bits;
 mod check;
 mod hand;

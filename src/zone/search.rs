@@ -202,6 +202,7 @@ impl<'s, 'a> Pass<'s, 'a> {
         if order < PAGE_LEVELS {
             return self
                 .in_current_block()
+                .or_else(|| self.in_ample_blocks())
                 .or_else(|| self.in_opened_blocks(true))
                 .or_else(|| self.in_whole_blocks())
                 .or_else(|| self.in_opened_blocks(false))
@@ -292,7 +293,7 @@ impl<'s, 'a> Pass<'s, 'a> {
                 bits &= !(1 << bit);
                 let region = Region(index * WORD_BITS + bit);
                 // A hint says nothing about whether the region's words were cleared.
-                let is_hint = matches!(map, RootMap::Hint(_));
+                let is_hint = matches!(map, RootMap::Hint(_) | RootMap::Ample);
                 if is_hint && !meta.is_init(region) {
                     continue;
                 }
@@ -315,6 +316,33 @@ impl<'s, 'a> Pass<'s, 'a> {
             return None;
         }
         self.in_block(block, table)
+    }
+
+    /// Takes a page where there are several; see [`super::ample`].
+    fn in_ample_blocks(&self) -> Option<Grant> {
+        if self.want.order != Order::ZERO || self.only != Only::Any {
+            return None;
+        }
+        let index = self.index;
+        self.find_region(RootMap::Ample, |region| {
+            let marks = index.meta.region(region, RegionLine::Ample);
+            let grant = line::find_map(marks, self.blocks(region), self.want.is_down, |bit| {
+                let block = index.geometry().block_at(region, bit);
+                if !self.suits_block(block) || index.is_foreign_block(self.cpu, block) {
+                    return None;
+                }
+                let table = index.meta.table_of(block)?;
+                let grant = self.in_block(block, table);
+                if grant.is_none() {
+                    index.unmark_ample(block, table);
+                }
+                grant
+            });
+            if grant.is_none() {
+                index.unmark_ample_region(region);
+            }
+            grant
+        })
     }
 
     fn in_opened_blocks(&self, is_polite: bool) -> Option<Grant> {
