@@ -29,6 +29,8 @@ fn main() {
         .arg(root.join("target/peers"))
         .arg("--")
         .args(args)
+        // A kernel has its books in large pages, and so has everybody here.
+        .env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
         .env("RATIOS_FILE", root.join("benches/ratios.txt"))
         .env("RATIOS_COMMIT", commit(root))
         .status();

@@ -20,9 +20,11 @@ const ROOT_MAPS: u64 = 4 + Order::REGION.as_u8() as u64;
 /// Hints of a region about its blocks, one line for each order below [`PAGE_LEVELS`].
 pub(crate) const HINTS_BLOCK: usize = PAGE_LEVELS as usize;
 const REGION_LINES: u64 = 5 + HINTS_BLOCK as u64;
-/// Words, free bits and clean bits.
-pub(super) const TABLE_LEN: usize = BLOCK_PAGES / LINE_WORDS + 2;
-pub(super) const TABLE_LINES: u64 = TABLE_LEN as u64;
+/// The lines of state words of a fracture table.
+pub(super) const TABLE_CELLS: usize = BLOCK_PAGES / LINE_WORDS;
+/// Its free bits and its clean bits, which lie apart from the words: a search that goes from table
+/// to table touches few pages of memory.
+pub(super) const TABLE_BITS: usize = 2;
 /// Table indices share a word, two by two.
 pub(super) const INDICES_PER_WORD: u64 = 2;
 /// The largest number of pages of one extent: what the link of a condemned folio can name.
@@ -215,6 +217,7 @@ pub(crate) struct Layout {
     pub(super) slots: u64,
     pub(super) indices: u64,
     pub(super) owners: u64,
+    pub(super) bits: u64,
     pub(super) tables: u64,
     pub(super) nr_lines: u64,
 }
@@ -244,8 +247,9 @@ impl Layout {
         let indices = slots + nr_blocks.div_ceil(words);
         // One index more, since pairs never straddle a region.
         let owners = indices + (nr_blocks + 1).div_ceil(INDICES_PER_WORD).div_ceil(words);
-        let tables = owners + (nr_tables as u64).div_ceil(words);
-        let nr_lines = tables + TABLE_LINES * nr_tables as u64;
+        let bits = owners + (nr_tables as u64).div_ceil(words);
+        let tables = bits + TABLE_BITS as u64 * nr_tables as u64;
+        let nr_lines = tables + TABLE_CELLS as u64 * nr_tables as u64;
         Self {
             nr_tables,
             nr_movers,
@@ -257,6 +261,7 @@ impl Layout {
             slots,
             indices,
             owners,
+            bits,
             tables,
             nr_lines,
         }

@@ -1,7 +1,7 @@
 //! The metadata of one extent: every word of it, by name.
 
 use super::layout::{
-    Block, Geometry, INDICES_PER_WORD, Layout, Region, RootMap, TABLE_LEN, TABLE_LINES, page_bit,
+    Block, Geometry, INDICES_PER_WORD, Layout, Region, RootMap, TABLE_BITS, TABLE_CELLS, page_bit,
 };
 use super::word::Word;
 use super::{BLOCK_PAGES, CPUS, HINTS_BLOCK, LINE_WORDS, Lent, MetaLine, Tables, WORD_BITS};
@@ -39,9 +39,6 @@ impl RegionLine {
     }
 }
 
-/// Which line a fracture table has behind its words.
-const TABLE_FREE: usize = TABLE_LEN - 2;
-const TABLE_CLEAN: usize = TABLE_LEN - 1;
 /// The hint mask in the word of a table's owner; the block, plus one, is above it.
 const OWNER_SHIFT: u32 = 32;
 
@@ -145,7 +142,8 @@ pub(crate) use def::Meta;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Table<'a> {
     meta: &'a Meta,
-    lines: &'a [MetaLine; TABLE_LEN],
+    /// Its free bits and its clean bits.
+    bits: &'a [MetaLine; TABLE_BITS],
     index: u32,
 }
 
@@ -289,8 +287,8 @@ impl Meta {
 
     #[inline]
     fn table_at(&self, index: u32) -> Option<Table<'_>> {
-        let lines = self.array(self.layout().tables + TABLE_LINES * u64::from(index))?;
-        Some(Table { meta: self, lines, index })
+        let bits = self.array(self.layout().bits + TABLE_BITS as u64 * u64::from(index))?;
+        Some(Table { meta: self, bits, index })
     }
 
     /// Returns the table of a block, which was `index` when somebody looked: it stays so.
@@ -443,7 +441,7 @@ impl Meta {
                 .for_each(|slots| visit_fn(slots, WordKind::State));
             for (block, table) in self.tables_of(first, last) {
                 visit_fn(one(self.index_cell(block).0), WordKind::Structure);
-                let (cells, _) = table.lines.split_at(TABLE_FREE);
+                let cells = table.lines();
                 cells.iter().for_each(|line| visit_fn(line.words(), WordKind::State));
                 visit_fn(table.free().words(), WordKind::Structure);
                 visit_fn(table.clean().words(), WordKind::Clean);
@@ -501,11 +499,21 @@ impl<'a> Table<'a> {
         self.index
     }
 
+    /// Returns where its state words begin.
+    #[inline]
+    const fn offset(self) -> u64 {
+        self.meta.layout().tables + TABLE_CELLS as u64 * self.index as u64
+    }
+
+    /// Returns the lines of its state words.
+    fn lines(self) -> &'a [MetaLine] {
+        self.meta.lines(self.offset(), TABLE_CELLS as u64)
+    }
+
     /// Returns the cell of the state word of a page.
     #[inline]
     pub(crate) fn cell(self, page: usize) -> &'a AtomicU64 {
-        let line = &self.lines[page / LINE_WORDS % TABLE_FREE];
-        &line.words()[page % LINE_WORDS]
+        self.meta.word_at(self.offset(), page as u64 % BLOCK_PAGES as u64)
     }
 
     /// Returns the state word of a page.
@@ -517,7 +525,7 @@ impl<'a> Table<'a> {
     /// Yields the cells of the state words of `pages`, which lie in the block, line by line.
     pub(crate) fn cells(self, pages: PfnRange) -> impl Iterator<Item = &'a [AtomicU64]> {
         let (first, last) = (page_bit(pages.start()), page_bit(pages.last()));
-        let lines = self.lines.iter().enumerate().take(TABLE_FREE);
+        let lines = self.lines().iter().enumerate();
         lines.filter_map(move |(at, line)| {
             let from = first.saturating_sub(at * LINE_WORDS);
             let to = (last + 1).saturating_sub(at * LINE_WORDS).min(LINE_WORDS);
@@ -529,7 +537,7 @@ impl<'a> Table<'a> {
     pub(crate) fn begin_row(self, page: usize, order: Order, nr: u64) {
         if order == Order::ZERO && page == 1 && nr == BLOCK_PAGES as u64 - 1 {
             // Most splits are of a whole block.
-            let words = self.lines.iter().take(TABLE_FREE).flat_map(MetaLine::words);
+            let words = self.lines().iter().flat_map(MetaLine::words);
             words.skip(1).for_each(|cell| Word::new(cell).begin(order));
             return;
         }
@@ -541,14 +549,14 @@ impl<'a> Table<'a> {
     /// Returns the free bits.
     #[inline]
     pub(crate) const fn free(self) -> &'a MetaLine {
-        &self.lines[TABLE_FREE]
+        &self.bits[0]
     }
 
     /// Returns the clean bits; without its free bit, a bit says what the page was like when it was
     /// taken.
     #[inline]
     pub(crate) const fn clean(self) -> &'a MetaLine {
-        &self.lines[TABLE_CLEAN]
+        &self.bits[1]
     }
 
     /// Returns the word with the hint mask in its low bits.
@@ -564,6 +572,6 @@ impl<'a> Table<'a> {
     }
 
     fn clear(self) {
-        self.lines.iter().for_each(clear);
+        self.lines().iter().chain(self.bits).for_each(clear);
     }
 }

@@ -36,15 +36,16 @@ pub(crate) trait Frames: Sync + 'static {
 
     fn new(nr_pages: u64) -> &'static Self;
     fn alloc(&'static self, order: u8) -> Option<Self::Frame>;
-    fn free(&'static self, frame: Self::Frame);
+    /// Gives back what was taken with this order.
+    fn free(&'static self, frame: Self::Frame, order: u8);
     /// Takes the pages from `page` on; not everybody can.
     fn claim(&'static self, _page: u64, _order: u8) -> Option<Self::Frame> {
         None
     }
 }
 
-/// A page and an order.
-pub(crate) type Plain = (usize, u8);
+/// The number of a page.
+pub(crate) type Plain = usize;
 
 /// `frame-alloc` keeps its books inside the memory that it manages: here is some.
 pub(crate) struct Mapped;
@@ -73,6 +74,8 @@ fn memory(nr_pages: u64) -> *mut u8 {
     // SAFETY: A new mapping at a place of the kernel's choice touches nobody's memory.
     let memory = unsafe { libc::mmap(std::ptr::null_mut(), bytes, rights, flags, -1, 0) };
     assert_ne!(memory, libc::MAP_FAILED);
+    // SAFETY: The mapping is ours and that long. A refusal only makes timing worse.
+    unsafe { libc::madvise(memory, bytes, libc::MADV_HUGEPAGE) };
     let memory = memory.cast::<u8>();
     memory.wrapping_add(memory.addr().next_multiple_of(ALIGN) - memory.addr())
 }
@@ -103,11 +106,11 @@ impl Frames for SummaryBuddy {
 
     #[inline]
     fn alloc(&'static self, order: u8) -> Option<Plain> {
-        Some((self.allocate_physical(BASE, count(order)).ok()?, order))
+        self.allocate_physical(BASE, count(order)).ok()
     }
 
     #[inline]
-    fn free(&'static self, (page, order): Plain) {
+    fn free(&'static self, page: Plain, order: u8) {
         // SAFETY: It came from `alloc` with this order.
         unsafe { self.deallocate_physical(BASE, count(order), page) };
     }
@@ -137,11 +140,11 @@ impl Frames for Depot {
 
     #[inline]
     fn alloc(&'static self, order: u8) -> Option<Plain> {
-        Some((self.allocate_physical(BASE, count(order)).ok()?, order))
+        self.allocate_physical(BASE, count(order)).ok()
     }
 
     #[inline]
-    fn free(&'static self, (page, order): Plain) {
+    fn free(&'static self, page: Plain, order: u8) {
         // SAFETY: It came from `alloc` with this order.
         unsafe { self.deallocate_physical(BASE, count(order), page) };
     }
@@ -162,17 +165,17 @@ impl Frames for Bsa {
 
     #[inline]
     fn alloc(&'static self, order: u8) -> Option<Plain> {
-        Some((self.0.lock().alloc(1 << order)?, order))
+        self.0.lock().alloc(1 << order)
     }
 
     #[inline]
-    fn free(&'static self, (page, order): Plain) {
+    fn free(&'static self, page: Plain, order: u8) {
         self.0.lock().dealloc(page, 1 << order);
     }
 
     #[inline]
     fn claim(&'static self, page: u64, order: u8) -> Option<Plain> {
-        Some((self.0.lock().alloc_at(page as usize, 1 << order)?, order))
+        self.0.lock().alloc_at(page as usize, 1 << order)
     }
 }
 
@@ -198,11 +201,11 @@ impl Frames for BuddySlab {
 
     #[inline]
     fn alloc(&'static self, order: u8) -> Option<Plain> {
-        Some((self.0.lock().alloc_pages(1 << order, PAGE).ok()?, order))
+        self.0.lock().alloc_pages(1 << order, PAGE).ok()
     }
 
     #[inline]
-    fn free(&'static self, (page, order): Plain) {
+    fn free(&'static self, page: Plain, order: u8) {
         self.0.lock().dealloc_pages(page, 1 << order);
     }
 }
@@ -226,7 +229,7 @@ impl Frames for Offset {
     }
 
     #[inline]
-    fn free(&'static self, frame: Self::Frame) {
+    fn free(&'static self, frame: Self::Frame, _order: u8) {
         self.0.lock().free(frame);
     }
 }
@@ -252,15 +255,14 @@ impl Frames for Bitmap {
     #[inline]
     fn alloc(&'static self, order: u8) -> Option<Plain> {
         let mut pool = self.0.lock();
-        let page = match order {
+        match order {
             0 => pool.alloc(),
             _ => pool.alloc_contiguous(None, 1 << order, order.into()),
-        };
-        Some((page?, order))
+        }
     }
 
     #[inline]
-    fn free(&'static self, (page, order): Plain) {
+    fn free(&'static self, page: Plain, order: u8) {
         let mut pool = self.0.lock();
         match order {
             0 => pool.dealloc(page),

@@ -43,7 +43,7 @@ pub(crate) fn pool(nr_pages: u64) -> Pool {
 /// The free space alone.
 impl Frames for Bare<'static> {
     const NAME: &'static str = "devfolio";
-    type Frame = (Pfn, u8);
+    type Frame = Pfn;
 
     fn new(nr_pages: u64) -> &'static Self {
         let pool = Box::leak(Box::new(pool(nr_pages)));
@@ -52,17 +52,17 @@ impl Frames for Bare<'static> {
 
     #[inline]
     fn alloc(&'static self, order: u8) -> Option<Self::Frame> {
-        Some((Bare::alloc(self, self::order(order), cpu())?, order))
+        Bare::alloc(self, self::order(order), cpu())
     }
 
     #[inline]
-    fn free(&'static self, (head, order): Self::Frame) {
+    fn free(&'static self, head: Pfn, order: u8) {
         Bare::free(self, head, self::order(order));
     }
 
     #[inline]
     fn claim(&'static self, page: u64, order: u8) -> Option<Self::Frame> {
-        Some((Bare::claim(self, Pfn::new(page), self::order(order))?, order))
+        Bare::claim(self, Pfn::new(page), self::order(order))
     }
 }
 
@@ -81,7 +81,7 @@ impl Frames for Pool {
     }
 
     #[inline]
-    fn free(&'static self, frame: Self::Frame) {
+    fn free(&'static self, frame: Self::Frame, _order: u8) {
         frame.release();
     }
 
