@@ -47,6 +47,7 @@ impl core::error::Error for PinError {}
 
 impl<O: PgmapOps> FolioRef<'_, O> {
     /// Adds counts of one kind on behalf of somebody new.
+    #[inline]
     pub(super) fn add(&self, count: Count, nr: u32) -> Result<(), CountError> {
         let added = self.word.add(count, nr, Gate::Newcomer, |_| true);
         let head = self.head;
@@ -54,6 +55,7 @@ impl<O: PgmapOps> FolioRef<'_, O> {
     }
 
     /// Drops counts of one kind that a handle owns.
+    #[inline]
     fn sub_owned(self, count: Count, nr: u32) {
         match self.word.sub(count, nr) {
             Ok(dropped) => after_drop(self, dropped),
@@ -77,6 +79,7 @@ impl<O: PgmapOps> FolioRef<'_, O> {
     }
 
     /// Adds pins, unless the pgmap began to die meanwhile.
+    #[inline]
     pub(super) fn add_pins(&self, nr: u32) -> Result<(), PinError> {
         self.add(Count::Pins, nr).map_err(PinError::Count)?;
         if self.pgmap.core().slipped_past_kill() && !seeded!(PinSlipsPastKill) {
@@ -99,6 +102,7 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
     /// # Context
     ///
     /// Anywhere; takes no lock, runs no hook.
+    #[inline]
     pub fn pin(&self, kind: PinKind) -> Result<FolioPin<'a, O>, PinError> {
         self.at().check_pin(kind)?;
         self.at().add_pins(1)?;
@@ -116,6 +120,7 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
     /// # Context
     ///
     /// Anywhere; takes no lock, runs no hook.
+    #[inline]
     pub fn map(&self, nr_leaves: u32) -> Result<FolioMap<'a, O>, CountError> {
         self.at().add(Count::Mappings, nr_leaves)?;
         Ok(FolioMap::new(self.at(), nr_leaves))
@@ -161,6 +166,7 @@ impl<'a, O: PgmapOps> FolioPin<'a, O> {
 }
 
 impl<O: PgmapOps> Drop for FolioPin<'_, O> {
+    #[inline]
     fn drop(&mut self) {
         self.at.sub_owned(Count::Pins, 1);
     }
@@ -235,6 +241,7 @@ impl<'a, O: PgmapOps> FolioMap<'a, O> {
 }
 
 impl<O: PgmapOps> Drop for FolioMap<'_, O> {
+    #[inline]
     fn drop(&mut self) {
         if self.nr_leaves != 0 {
             self.at.sub_owned(Count::Mappings, self.nr_leaves);

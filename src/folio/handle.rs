@@ -89,12 +89,23 @@ impl core::error::Error for CountError {}
 
 impl CountError {
     /// Says why a count was refused to somebody who asked for the folio at `head` by `pfn`.
+    ///
+    /// Made out of line, as [`CountError::refs_at_limit`].
+    #[cold]
+    #[inline(never)]
     pub(super) const fn refused(refused: Refused, count: Count, head: Pfn, pfn: Pfn) -> Self {
         match refused {
             Refused::NotLive => Self::NotLive { pfn },
             Refused::Closed => Self::Closed { head },
             Refused::Limit { have } => Self::Limit { count, have, max: count.max() },
         }
+    }
+
+    /// Made out of line, so that a handle that is not refused is passed on in registers.
+    #[cold]
+    #[inline(never)]
+    const fn refs_at_limit(have: u32) -> Self {
+        Self::Limit { count: Count::Refs, have, max: Count::Refs.max() }
     }
 
     pub(super) const fn underflow(
@@ -111,6 +122,7 @@ impl CountError {
 }
 
 /// Does what the drop of a count owes.
+#[inline]
 pub(super) fn after_drop<O: PgmapOps>(at: FolioRef<'_, O>, dropped: Dropped) {
     match dropped {
         Dropped::StillHeld { wake } => {
@@ -218,11 +230,11 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
     /// # Context
     ///
     /// Anywhere; takes no lock, runs no hook.
+    #[inline]
     pub fn try_clone(&self) -> Result<Self, CountError> {
-        let (count, max) = (Count::Refs, Count::Refs.max());
         match self.at.word.get() {
             Ok(()) => Ok(Self::new(self.at)),
-            Err(have) => Err(CountError::Limit { count, have, max }),
+            Err(have) => Err(CountError::refs_at_limit(have)),
         }
     }
 
@@ -309,6 +321,7 @@ impl<'a, O: PgmapOps> UniqueFolio<'a, O> {
     /// # Context
     ///
     /// Anywhere; takes no lock, runs no hook.
+    #[inline]
     pub fn publish(self) -> Folio<'a, O> {
         let (at, _, _) = self.into_parts();
         at.word.publish(1);
@@ -330,6 +343,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     ///
     /// Anywhere, interrupts included; takes no lock. If the pgmap begins to die meanwhile, the
     /// reference is dropped again, and that may run the hook.
+    #[inline]
     pub fn try_get(&self, pfn: Pfn) -> Result<Folio<'_, O>, GetError> {
         let folio = Folio::new(self.get(pfn)?);
         if self.core().slipped_past_kill() {

@@ -467,6 +467,7 @@ impl<'a> Word<'a> {
     }
 
     /// Adds one reference on behalf of a holder, in one step; returns the count at the limit.
+    #[inline]
     pub(crate) fn get(self) -> Result<(), u32> {
         // ORDERING: Relaxed. The holder's own count keeps the folio alive, as in `Arc::clone`.
         let old = Bits(self.0.fetch_add(Count::Refs.one(), Ordering::Relaxed));
@@ -484,6 +485,7 @@ impl<'a> Word<'a> {
     /// Drops one reference on behalf of a safe handle, in one step.
     ///
     /// The handle is the proof that there is a reference to drop.
+    #[inline]
     pub(crate) fn put(self) -> Dropped {
         let old = if seeded!(PutRelaxed) {
             // ORDERING: Relaxed, which is the fault.
@@ -505,6 +507,7 @@ impl<'a> Word<'a> {
     /// Clears the waiter flag of a folio that is still held; true if this call did it.
     ///
     /// A folio that is no longer held took its flag along: whoever dropped the last count wakes.
+    #[cold]
     pub(crate) fn clear_waiter(self) -> bool {
         let mut bits = self.read();
         // Ends: a turn is repeated only when another transition succeeded, or by chance.

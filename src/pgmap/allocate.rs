@@ -235,16 +235,24 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// # Context
     ///
     /// Anywhere, interrupts included; takes no lock, runs no hook. Mirrors `folio_alloc`.
-    #[inline]
+    #[inline(always)]
     pub fn alloc(&self, order: Order) -> Result<UniqueFolio<'_, O>, AllocError> {
-        match self.alloc_at_hand(order) {
-            Some(folio) => Ok(folio),
-            None => self.alloc_with(Request::order(order)),
-        }
+        // Not a `match` of the whole: what comes in registers stays there.
+        let folio = match self.alloc_at_hand(order) {
+            Some(folio) => folio,
+            None => self.alloc_anywhere(order)?,
+        };
+        Ok(folio)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_anywhere(&self, order: Order) -> Result<UniqueFolio<'_, O>, AllocError> {
+        self.alloc_with(Request::order(order))
     }
 
     /// Takes a folio without a search, if there is one at hand.
-    #[inline]
+    #[inline(always)]
     fn alloc_at_hand(&self, order: Order) -> Option<UniqueFolio<'_, O>> {
         let policy = &self.core.policy;
         if policy.alloc == AllocPolicy::ClaimOnly || policy.max_order < order {
@@ -350,7 +358,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     }
 
     /// Does as [`PgmapCore::begin`], at a word that is known.
-    #[inline]
+    #[inline(always)]
     fn begin_at<'a>(
         &'a self,
         extent: &'a Extent,

@@ -264,7 +264,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     }
 
     /// Gives the pages of a folio back to free space, and its owner data up.
-    #[inline]
+    #[inline(always)]
     pub(super) fn dissolve(&self, at: FolioRef<'_, O>, order: Order, after: After) {
         self.drop_private(at.extent, at.head, order);
         at.word.end();

@@ -37,6 +37,7 @@ impl<'a, O: PgmapOps> UniqueFolio<'a, O> {
     }
 
     /// Gives the claim up without doing anything.
+    #[inline]
     pub(crate) fn into_parts(self) -> (FolioRef<'a, O>, Order, bool) {
         let this = ManuallyDrop::new(self);
         (this.at, this.order, this.is_clean)
@@ -104,6 +105,7 @@ impl<'a, O: PgmapOps> UniqueFolio<'a, O> {
     /// # Context
     ///
     /// Anywhere; takes no lock, runs no hook.
+    #[inline]
     pub fn release(self) {
         let (at, order, _) = self.into_parts();
         at.pgmap.dissolve(at, order, After::Dirty);
@@ -161,6 +163,7 @@ impl<O: PgmapOps> FolioRef<'_, O> {
 }
 
 impl<O: PgmapOps> Drop for UniqueFolio<'_, O> {
+    #[inline]
     fn drop(&mut self) {
         match self.at.pgmap.policy().on_drop {
             OnDrop::Release => {

@@ -25,7 +25,7 @@ impl<'a> Index<'a> {
     /// Takes a run that is at hand, and returns the state word of its head, too.
     ///
     /// `None` says nothing about free space.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim_at_hand(&self, order: Order, cpu: usize) -> Option<(Grant, Word<'a>)> {
         if order.as_u8() <= ORDER_WORD {
             self.pages_at_hand(order.as_u8(), cpu)
@@ -34,7 +34,7 @@ impl<'a> Index<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn pages_at_hand(&self, order: u8, cpu: usize) -> Option<(Grant, Word<'a>)> {
         let (block, table) = self.current_block(cpu)?;
         let clean = table.clean();
