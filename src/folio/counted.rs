@@ -7,7 +7,7 @@ use super::handle::{CountError, Folio, after_drop};
 use crate::meta::Count;
 use crate::meta::word::Gate;
 use crate::pgmap::{FolioRef, LongtermPins, PgmapOps};
-use crate::units::{Order, Pfn, PfnRange};
+use crate::units::{Order, Pfn, PfnRange, cold};
 
 /// How long a pin may last.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -66,13 +66,14 @@ impl<O: PgmapOps> FolioRef<'_, O> {
     }
 
     /// Refuses new pins of a pgmap that is being removed, and of a kind that its policy refuses.
+    #[inline]
     pub(super) fn check_pin(&self, kind: PinKind) -> Result<(), PinError> {
         if self.pgmap.core().is_dying() {
-            return Err(PinError::Count(CountError::Dying));
+            return Err(cold(PinError::Count(CountError::Dying)));
         }
         match (kind, self.pgmap.policy().longterm_pins) {
             (PinKind::Longterm, LongtermPins::Refuse) => {
-                Err(PinError::LongtermRefused { head: self.head })
+                Err(cold(PinError::LongtermRefused { head: self.head }))
             }
             _ => Ok(()),
         }
@@ -81,10 +82,10 @@ impl<O: PgmapOps> FolioRef<'_, O> {
     /// Adds pins, unless the pgmap began to die meanwhile.
     #[inline]
     pub(super) fn add_pins(&self, nr: u32) -> Result<(), PinError> {
-        self.add(Count::Pins, nr).map_err(PinError::Count)?;
+        self.add(Count::Pins, nr).map_err(|error| cold(PinError::Count(error)))?;
         if self.pgmap.core().slipped_past_kill() && !seeded!(PinSlipsPastKill) {
             self.sub_owned(Count::Pins, nr);
-            return Err(PinError::Count(CountError::Dying));
+            return Err(cold(PinError::Count(CountError::Dying)));
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::pgmap::{
     AnyFolio, FolioInfo, FolioRef, GetError, HookCx, PgmapCore, PgmapOps, ReviveError, UniqueFolio,
 };
 use crate::sync::{Ordering, fence};
-use crate::units::{Order, Pfn, PfnRange};
+use crate::units::{Order, Pfn, PfnRange, cold};
 
 /// A reference to a folio: it stays what it is while the handle lives.
 ///
@@ -89,8 +89,6 @@ impl core::error::Error for CountError {}
 
 impl CountError {
     /// Says why a count was refused to somebody who asked for the folio at `head` by `pfn`.
-    ///
-    /// Made out of line, as [`CountError::refs_at_limit`].
     #[cold]
     #[inline(never)]
     pub(super) const fn refused(refused: Refused, count: Count, head: Pfn, pfn: Pfn) -> Self {
@@ -99,13 +97,6 @@ impl CountError {
             Refused::Closed => Self::Closed { head },
             Refused::Limit { have } => Self::Limit { count, have, max: count.max() },
         }
-    }
-
-    /// Made out of line, so that a handle that is not refused is passed on in registers.
-    #[cold]
-    #[inline(never)]
-    const fn refs_at_limit(have: u32) -> Self {
-        Self::Limit { count: Count::Refs, have, max: Count::Refs.max() }
     }
 
     pub(super) const fn underflow(
@@ -232,9 +223,10 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
     /// Anywhere; takes no lock, runs no hook.
     #[inline]
     pub fn try_clone(&self) -> Result<Self, CountError> {
+        let (count, max) = (Count::Refs, Count::Refs.max());
         match self.at.word.get() {
             Ok(()) => Ok(Self::new(self.at)),
-            Err(have) => Err(CountError::refs_at_limit(have)),
+            Err(have) => Err(cold(CountError::Limit { count, have, max })),
         }
     }
 
@@ -348,7 +340,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         let folio = Folio::new(self.get(pfn)?);
         if self.core().slipped_past_kill() {
             // The drop may be the last one: it is the full put, hook and all.
-            return Err(GetError::Dying);
+            return Err(cold(GetError::Dying));
         }
         Ok(folio)
     }

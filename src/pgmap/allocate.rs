@@ -260,11 +260,15 @@ impl<O: PgmapOps> PgmapCore<O> {
         }
         let extent = self.core.first_extent()?;
         let (grant, word) = extent.index().claim_at_hand(order, self.ops.cpu_hint())?;
-        let folio = self.begin_at(extent, word, grant, order);
+        let at = self.begin_at(extent, word, grant.head, order);
         // ORDERING(dying): the other half; the pages are taken before the flag is read.
         fence_after_rmw(Ordering::SeqCst);
-        let is_dying = self.core.is_dying() && !seeded!(AllocFromDying);
-        if is_dying { self.give_up(folio) } else { Some(folio) }
+        if self.core.is_dying() && !seeded!(AllocFromDying) {
+            // Word by word, so that a folio that is kept stays in registers.
+            self.give_up(extent, word, grant.head, order);
+            return None;
+        }
+        Some(UniqueFolio::new(at, order, grant.is_clean))
     }
 
     /// Allocates a folio as `request` says.
@@ -354,7 +358,7 @@ impl<O: PgmapOps> PgmapCore<O> {
             debug_assert!(false, "pages without a word: {grant:?}");
             return None;
         };
-        Some(self.begin_at(extent, word, grant, order))
+        Some(UniqueFolio::new(self.begin_at(extent, word, grant.head, order), order, grant.is_clean))
     }
 
     /// Does as [`PgmapCore::begin`], at a word that is known.
@@ -363,13 +367,12 @@ impl<O: PgmapOps> PgmapCore<O> {
         &'a self,
         extent: &'a Extent,
         word: Word<'a>,
-        grant: Grant,
+        head: Pfn,
         order: Order,
-    ) -> UniqueFolio<'a, O> {
+    ) -> FolioRef<'a, O> {
         word.begin(order);
-        self.begin_private(extent, grant.head, order);
-        let at = FolioRef { pgmap: self, extent, word, head: grant.head };
-        UniqueFolio::new(at, order, grant.is_clean)
+        self.begin_private(extent, head, order);
+        FolioRef { pgmap: self, extent, word, head }
     }
 
     /// Takes a fresh folio back if the pgmap began to die meanwhile.
@@ -380,18 +383,18 @@ impl<O: PgmapOps> PgmapCore<O> {
         // ORDERING(dying): the other half; the pages are taken before the flag is read.
         fence_after_rmw(Ordering::SeqCst);
         if self.core.is_dying() && !seeded!(AllocFromDying) {
-            self.give_up(folio)
-        } else {
-            Some(folio)
+            let (at, order, _) = folio.into_parts();
+            self.give_up(at.extent, at.word, at.head, order);
+            return None;
         }
+        Some(folio)
     }
 
     /// Takes a fresh folio back, whose pages nobody wrote to.
     #[cold]
-    fn give_up<'a>(&'a self, folio: UniqueFolio<'a, O>) -> Option<UniqueFolio<'a, O>> {
-        let (at, order, _) = folio.into_parts();
-        self.dissolve(at, order, After::AsWas);
-        None
+    #[inline(never)]
+    fn give_up<'a>(&'a self, extent: &'a Extent, word: Word<'a>, head: Pfn, order: Order) {
+        self.dissolve(FolioRef { pgmap: self, extent, word, head }, order, After::AsWas);
     }
 
     /// Takes the folio of `order` at `head`.

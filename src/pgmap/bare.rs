@@ -6,7 +6,7 @@ use super::extent::Extent;
 use super::ops::PgmapOps;
 use super::owner::PgmapCore;
 use crate::units::{Order, Pfn};
-use crate::zone::{After, Content, Want};
+use crate::zone::{After, Content, Index, Want};
 
 /// The free space of a pgmap's first extent.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +44,6 @@ impl Bare<'_> {
     /// Gives pages back.
     #[inline]
     pub fn free(&self, head: Pfn, order: Order) {
-        self.0.index().free(head, order, After::Dirty);
+        Index::free_in(&self.0.meta, head, order, After::Dirty);
     }
 }

@@ -9,7 +9,7 @@ use super::owner::{Core, PgmapCore};
 use crate::meta::Count;
 use crate::meta::word::{Gate, Refused};
 use crate::sync::{Ordering, fence_after_rmw};
-use crate::units::Pfn;
+use crate::units::{Pfn, cold};
 
 /// Why no reference was to be had; nothing changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,6 +59,18 @@ impl fmt::Display for GetError {
 
 impl core::error::Error for GetError {}
 
+impl GetError {
+    #[cold]
+    #[inline(never)]
+    const fn refused(refused: Refused, head: Pfn, pfn: Pfn) -> Self {
+        match refused {
+            Refused::NotLive => Self::NotLive { pfn },
+            Refused::Closed => Self::Closed { pfn },
+            Refused::Limit { have } => Self::Limit { head, have, max: Count::Refs.max() },
+        }
+    }
+}
+
 impl Core {
     /// Takes a reference on the live folio that covers `pfn`.
     ///
@@ -67,18 +79,14 @@ impl Core {
     #[inline]
     pub(super) fn get(&self, pfn: Pfn) -> Result<(&Extent, Found<'_>), GetError> {
         if self.is_dying() {
-            return Err(GetError::Dying);
+            return Err(cold(GetError::Dying));
         }
-        let extent = self.extent_of(pfn).ok_or(GetError::Outside { pfn })?;
-        let found = extent.find(pfn).ok_or(GetError::NotLive { pfn })?;
+        let extent = self.extent_of(pfn).ok_or_else(|| cold(GetError::Outside { pfn }))?;
+        let found = extent.find(pfn).ok_or_else(|| cold(GetError::NotLive { pfn }))?;
         let covers = |order| covers(found.head, order, pfn) || seeded!(GetWithoutCover);
         match found.word.add(Count::Refs, 1, Gate::Newcomer, covers) {
             Ok(_) => Ok((extent, found)),
-            Err(Refused::NotLive) => Err(GetError::NotLive { pfn }),
-            Err(Refused::Closed) => Err(GetError::Closed { pfn }),
-            Err(Refused::Limit { have }) => {
-                Err(GetError::Limit { head: found.head, have, max: Count::Refs.max() })
-            }
+            Err(refused) => Err(GetError::refused(refused, found.head, pfn)),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::meta::Lent;
 use crate::meta::word::Kind;
 use crate::sync::{AtomicU64, Ordering, OwnLine, fence};
 use crate::units::{Order, Pfn, PfnRange};
-use crate::zone::After;
+use crate::zone::{After, Index};
 
 /// What is the same for owners of every type.
 pub(crate) struct Core {
@@ -269,7 +269,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         self.drop_private(at.extent, at.head, order);
         at.word.end();
         // A free ends behind a fence, which is also the other half of the edge `dying`.
-        at.extent.index().free(at.head, order, after);
+        Index::free_in(&at.extent.meta, at.head, order, after);
         self.core.after_release();
     }
 

@@ -26,21 +26,25 @@ use crate::zone::After;
 #[must_use = "dropping it gives the folio back"]
 pub struct UniqueFolio<'a, O: PgmapOps> {
     at: FolioRef<'a, O>,
-    order: Order,
-    is_clean: bool,
+    /// The order, and [`CLEAN`]: one word, so that handles are copied word by word.
+    shape: u64,
 }
+
+/// Every byte of the folio is zero.
+const CLEAN: u64 = 1 << 8;
 
 impl<'a, O: PgmapOps> UniqueFolio<'a, O> {
     /// Wraps a folio whose word is unique; the caller passes its claim on.
+    #[inline]
     pub(crate) const fn new(at: FolioRef<'a, O>, order: Order, is_clean: bool) -> Self {
-        Self { at, order, is_clean }
+        Self { at, shape: order.as_u8() as u64 | if is_clean { CLEAN } else { 0 } }
     }
 
     /// Gives the claim up without doing anything.
     #[inline]
     pub(crate) fn into_parts(self) -> (FolioRef<'a, O>, Order, bool) {
         let this = ManuallyDrop::new(self);
-        (this.at, this.order, this.is_clean)
+        (this.at, this.order(), this.is_clean())
     }
 
     pub(super) const fn at(&self) -> FolioRef<'a, O> {
@@ -62,30 +66,33 @@ impl<'a, O: PgmapOps> UniqueFolio<'a, O> {
     /// Returns log2 of the number of pages.
     #[must_use]
     pub const fn order(&self) -> Order {
-        self.order
+        match Order::new((self.shape & 0xff) as u8) {
+            Some(order) => order,
+            None => Order::MAX,
+        }
     }
 
     /// Returns the number of pages.
     #[must_use]
     pub const fn nr_pages(&self) -> u64 {
-        self.order.nr_pages()
+        self.order().nr_pages()
     }
 
     /// Returns the pages.
     #[must_use]
     pub fn range(&self) -> PfnRange {
-        self.at.range(self.order)
+        self.at.range(self.order())
     }
 
     /// Returns whether every byte was zero when the folio was handed out, or the holder said so.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
-        self.is_clean
+        self.shape & CLEAN != 0
     }
 
     /// Declares every byte of the folio to be zero; splits inherit it.
     pub fn mark_clean(&mut self) {
-        self.is_clean = true;
+        self.shape |= CLEAN;
     }
 
     /// Returns the owner's data.
@@ -168,16 +175,16 @@ impl<O: PgmapOps> Drop for UniqueFolio<'_, O> {
         match self.at.pgmap.policy().on_drop {
             OnDrop::Release => {
                 let after = if seeded!(DropClean) { After::Clean } else { After::Dirty };
-                self.at.pgmap.dissolve(self.at, self.order, after);
+                self.at.pgmap.dissolve(self.at, self.order(), after);
             }
-            OnDrop::Keep => self.at.pgmap.park(self.at, self.order, Kind::Kept),
+            OnDrop::Keep => self.at.pgmap.park(self.at, self.order(), Kind::Kept),
         }
     }
 }
 
 impl<O: PgmapOps> fmt::Debug for UniqueFolio<'_, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "UniqueFolio({}, order {})", self.at.head, self.order)
+        write!(f, "UniqueFolio({}, order {})", self.at.head, self.order())
     }
 }
 

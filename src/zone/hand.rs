@@ -44,7 +44,7 @@ impl<'a> Index<'a> {
         Some((Grant { head, is_clean }, table.word(bit)))
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn blocks_at_hand(&self, order: Order, cpu: usize) -> Option<(Grant, Word<'a>)> {
         if order == Order::REGION {
             return self.region_at_hand();
@@ -81,7 +81,7 @@ impl<'a> Index<'a> {
     }
 
     /// Returns the block in which a CPU took the last pages, and its table.
-    #[inline]
+    #[inline(always)]
     pub(super) fn current_block(&self, cpu: usize) -> Option<(Block, Table<'a>)> {
         let current = self.current(cpu, 0);
         let block = (current & PLACE).checked_sub(1)?;

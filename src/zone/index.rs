@@ -137,6 +137,16 @@ impl<'a> Index<'a> {
     /// On return, a `SeqCst` fence lies behind the free bits.
     #[inline]
     pub(crate) fn free(&self, head: Pfn, order: Order, after: Contents) {
+        Self::free_in(self.meta, head, order, after);
+    }
+
+    /// Does as [`Index::free`]: nothing is passed through memory.
+    pub(crate) fn free_in(meta: &'a Meta, head: Pfn, order: Order, after: Contents) {
+        Self::new(meta).free_here(head, order, after);
+    }
+
+    #[inline(always)]
+    fn free_here(&self, head: Pfn, order: Order, after: Contents) {
         let geometry = self.geometry();
         let order = order.as_u8();
         if order == Order::REGION.as_u8() {
