@@ -42,6 +42,7 @@ impl<O: PgmapOps> FolioRef<'_, O> {
     }
 
     /// Wakes waiters, if any are owed a wake-up.
+    #[inline]
     pub(crate) fn wake(&self, wake: bool) {
         if wake {
             self.pgmap.ops().park().unpark_all(self.head);

@@ -173,6 +173,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     }
 
     /// Does what the last count of a folio owes; its word is unique already.
+    #[inline]
     pub(crate) fn last_put<'a>(&'a self, at: FolioRef<'a, O>, order: Order, wake: bool) {
         match self.core.policy.hook_context {
             HookContext::Inline => self.run_hook(at, order, wake),
@@ -181,22 +182,42 @@ impl<O: PgmapOps> PgmapCore<O> {
     }
 
     /// Runs the free hook, and then, one by one, those of the folios that it handed over.
+    #[inline]
     pub(super) fn run_hook<'a>(&'a self, at: FolioRef<'a, O>, order: Order, wake: bool) {
         let mut later = Later { cx: HookCx { pgmap: self, later: 0 } };
-        let mut next = Some((at, order, wake));
-        // Ends: every turn is one last put, and each was caused by a hook that the owner wrote.
-        while let Some((at, order, wake)) = next {
-            let waker = Waker { at, wake };
-            let order = if seeded!(HookWrongOrder) { order.grow().unwrap_or(order) } else { order };
-            if seeded!(HookTwice) {
-                self.ops.folio_free(UniqueFolio::new(at, order, false), &mut later.cx);
-            }
-            self.ops.folio_free(UniqueFolio::new(at, order, false), &mut later.cx);
-            drop(waker);
-            next = later.next();
+        self.run_hook_once(at, order, wake, &mut later);
+        if later.cx.later != 0 {
+            self.run_hooks(&mut later);
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn run_hooks<'a>(&'a self, later: &mut Later<'a, O>) {
+        // Ends: every turn is one last put, and each was caused by a hook that the owner wrote.
+        while let Some((at, order, wake)) = later.next() {
+            self.run_hook_once(at, order, wake, later);
+        }
+    }
+
+    #[inline(always)]
+    fn run_hook_once<'a>(
+        &'a self,
+        at: FolioRef<'a, O>,
+        order: Order,
+        wake: bool,
+        later: &mut Later<'a, O>,
+    ) {
+        let _waker = Waker { at, wake };
+        let order = if seeded!(HookWrongOrder) { order.grow().unwrap_or(order) } else { order };
+        if seeded!(HookTwice) {
+            self.ops.folio_free(UniqueFolio::new(at, order, false), &mut later.cx);
+        }
+        self.ops.folio_free(UniqueFolio::new(at, order, false), &mut later.cx);
+    }
+
+    #[cold]
+    #[inline(never)]
     fn condemn<'a>(&'a self, at: FolioRef<'a, O>, order: Order, wake: bool) {
         let link = at.link();
         // ORDERING: Relaxed. A statistic.
@@ -339,6 +360,7 @@ impl<'a, O: PgmapOps> Iterator for Later<'a, O> {
 }
 
 impl<O: PgmapOps> Drop for Later<'_, O> {
+    #[inline]
     fn drop(&mut self) {
         // Ends: the list gets shorter on every turn; without a panic it is empty.
         while let Some((at, order, wake)) = self.next() {
@@ -354,6 +376,7 @@ struct Waker<'a, O: PgmapOps> {
 }
 
 impl<O: PgmapOps> Drop for Waker<'_, O> {
+    #[inline]
     fn drop(&mut self) {
         self.at.wake(self.wake);
     }
