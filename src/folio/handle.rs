@@ -113,12 +113,13 @@ impl CountError {
 }
 
 /// Does what the drop of a count owes.
-#[inline]
+#[inline(always)]
 pub(super) fn after_drop<O: PgmapOps>(at: FolioRef<'_, O>, dropped: Dropped) {
     match dropped {
-        Dropped::StillHeld { wake } => {
-            at.wake(wake);
-            if wake && seeded!(WaiterClearedLate) {
+        Dropped::StillHeld { wake: false } => {}
+        Dropped::StillHeld { wake: true } => {
+            at.wake(true);
+            if seeded!(WaiterClearedLate) {
                 at.word.clear_waiter();
             }
         }
