@@ -142,10 +142,10 @@ pub use pgmap::Bare;
 pub use pgmap::{
     AddExtentError, AllocError, AllocPolicy, AnyFolio, Attach, CheckReport, ClaimError, Contents,
     DirSlot, Directory, ExtentAttrs, ExtentSlot, FolioDesc, FolioInfo, FolioKind, FreeRangeError,
-    GetError, HookContext, HookCx, Life, LongtermPins, Lookup, Map, MemoryType, MergeError,
-    MergeReason, Migration, NewExtent, OnDrop, P2p, PageInfo, Pgmap, PgmapCore, PgmapOps, Pieces,
-    Policy, RawUnique, Reaped, RegisterError, ReviveError, SplitError, SplitReason, Stats,
-    StillBusy, Tally, UniqueFolio, UniqueSet,
+    GetError, HookContext, HookCx, Life, LongtermPins, Lookup, Magazine, Map, MemoryType,
+    MergeError, MergeReason, Migration, NewExtent, OnDrop, P2p, PageInfo, Pgmap, PgmapCore,
+    PgmapOps, Pieces, Policy, RawUnique, Reaped, RegisterError, ReviveError, SplitError,
+    SplitReason, Stats, StillBusy, Tally, UniqueFolio, UniqueSet,
 };
 #[cfg(all(sched, not(all(test, loom))))]
 pub use sync::on_access;

@@ -340,6 +340,8 @@ impl<O: PgmapOps> PgmapCore<O> {
         if misses.has_no_tables {
             return AllocError::NoTables { order };
         }
+        // ORDERING: Relaxed. A request to be obeyed some time.
+        self.core.shortages.fetch_add(1, Ordering::Relaxed);
         // ORDERING: Relaxed. Statistics.
         let kept_pages = self.core.kept_pages.load(Ordering::Relaxed);
         // ORDERING: Relaxed. Statistics.
@@ -358,7 +360,11 @@ impl<O: PgmapOps> PgmapCore<O> {
             debug_assert!(false, "pages without a word: {grant:?}");
             return None;
         };
-        Some(UniqueFolio::new(self.begin_at(extent, word, grant.head, order), order, grant.is_clean))
+        Some(UniqueFolio::new(
+            self.begin_at(extent, word, grant.head, order),
+            order,
+            grant.is_clean,
+        ))
     }
 
     /// Does as [`PgmapCore::begin`], at a word that is known.

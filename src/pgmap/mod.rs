@@ -28,6 +28,7 @@ mod folio_ref;
 mod info;
 mod life;
 mod lookup;
+mod magazine;
 mod ops;
 mod owner;
 mod policy;
@@ -41,9 +42,9 @@ pub(crate) mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+pub use allocate::{AllocError, ClaimError};
 #[cfg(feature = "bench")]
 pub use bare::Bare;
-pub use allocate::{AllocError, ClaimError};
 pub use carve::{MergeError, MergeReason, Pieces, SplitError, SplitReason};
 pub use check::CheckReport;
 pub use directory::{
@@ -54,6 +55,7 @@ pub use extent::{Attach, Contents, ExtentAttrs, ExtentSlot};
 pub use info::{FolioInfo, FolioKind, PageInfo};
 pub use life::{Life, StillBusy};
 pub use lookup::GetError;
+pub use magazine::Magazine;
 pub use ops::{HookCx, PgmapOps};
 pub use owner::{PgmapCore, Reaped};
 pub use policy::{

@@ -31,6 +31,8 @@ pub(crate) struct Core {
     pub(super) chain: Mutex<u64>,
     pub(super) kept_pages: OwnLine<AtomicU64>,
     pub(super) condemned_pages: OwnLine<AtomicU64>,
+    /// How often an allocation failed for want of memory.
+    pub(super) shortages: OwnLine<AtomicU64>,
     /// Held while an extent is added.
     pub(super) attach: Mutex<()>,
 }

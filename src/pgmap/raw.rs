@@ -64,6 +64,7 @@ macro_rules! new_pgmap {
                 chain: Mutex::new(0),
                 kept_pages: OwnLine(AtomicU64::new(0)),
                 condemned_pages: OwnLine(AtomicU64::new(0)),
+                shortages: OwnLine(AtomicU64::new(0)),
                 attach: Mutex::new(()),
             };
             Self { inner: PgmapCore { core, ops, owner: PhantomData }, _lent: PhantomData }

@@ -13,9 +13,9 @@ use super::index::Index;
 use super::line;
 use super::search::Grant;
 use crate::meta::word::Word;
-use crate::meta::{Block, CPUS, PAGE_LEVELS, Region, RegionLine, RootMap, Table, WORD_BITS};
+use crate::meta::{Block, CPUS, Meta, PAGE_LEVELS, Region, RegionLine, RootMap, Table, WORD_BITS};
 use crate::sync::Ordering;
-use crate::units::Order;
+use crate::units::{Order, Pfn};
 
 /// The table of the block in question is above its number.
 const TABLE_SHIFT: u32 = 32;
@@ -156,5 +156,73 @@ impl<'a> Index<'a> {
             }
         }
         false
+    }
+}
+
+/// The 64 units that one word of free bits is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handful<'a> {
+    /// The head of the first.
+    pub(crate) head: Pfn,
+    units: Units<'a>,
+}
+
+/// Where the state words of a handful are.
+#[derive(Clone, Copy, Debug)]
+enum Units<'a> {
+    /// Pages of a block, from this one on.
+    Pages(Table<'a>, usize),
+    /// Blocks, from this one on.
+    Blocks(&'a Meta, Block),
+}
+
+impl<'a> Handful<'a> {
+    /// Returns the state word and the head of the unit `index`, which has the order that the
+    /// handful was claimed with.
+    #[inline]
+    pub(crate) fn unit(&self, index: u32, order: Order) -> Option<(Word<'a>, Pfn)> {
+        let word = match self.units {
+            Units::Pages(table, first) => table.word(first + index as usize),
+            Units::Blocks(meta, first) => meta.slot(Block(first.0 + index as usize)),
+        };
+        Some((word, self.head.checked_add(u64::from(index) << order.as_u8())?))
+    }
+}
+
+impl<'a> Index<'a> {
+    /// Takes all that is free of a word at hand, of pages or of blocks: the units, those that are
+    /// taken, and those of them that are clean.
+    pub(crate) fn claim_handful(
+        &self,
+        order: Order,
+        cpu: usize,
+    ) -> Option<(Handful<'a>, u64, u64)> {
+        if order == Order::ZERO {
+            let (block, table) = self.current_block(cpu)?;
+            let (index, taken) = line::claim_word(table.free())?;
+            let clean = line::word(table.clean(), index) & taken;
+            let lowest = taken.trailing_zeros();
+            let first = index * WORD_BITS + lowest as usize;
+            let head = self.geometry().block_head(block).checked_add(first as u64)?;
+            Some((
+                Handful { head, units: Units::Pages(table, first) },
+                taken >> lowest,
+                clean >> lowest,
+            ))
+        } else if order == Order::BLOCK {
+            let region = self.current_region(cpu)?;
+            let (index, taken) = line::claim_word(self.meta.region(region, RegionLine::Free))?;
+            let clean = line::word(self.meta.region(region, RegionLine::Clean), index) & taken;
+            let lowest = taken.trailing_zeros();
+            let first = self.geometry().block_at(region, index * WORD_BITS + lowest as usize);
+            let head = self.geometry().block_head(first);
+            Some((
+                Handful { head, units: Units::Blocks(self.meta, first) },
+                taken >> lowest,
+                clean >> lowest,
+            ))
+        } else {
+            None
+        }
     }
 }

@@ -114,6 +114,14 @@ pub(super) fn claim_lowest(line: &MetaLine, order: u8) -> Option<usize> {
     None
 }
 
+/// Takes all that is free of the first word that has any.
+pub(super) fn claim_word(line: &MetaLine) -> Option<(usize, u64)> {
+    let words = line.words().iter().enumerate().filter(|(_, word)| read(word) != 0);
+    // ORDERING(free-before-claim): Acquire half.
+    let mut taken = words.map(|(index, word)| (index, word.swap(0, Ordering::Acquire)));
+    taken.find(|(_, taken)| *taken != 0)
+}
+
 fn claim_in_word(line: &MetaLine, index: usize, heads: u64, wish: &Wish, only: u64) -> Claim {
     let word = &line.words()[index % LINE_WORDS];
     let mut free = read(word);

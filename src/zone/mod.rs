@@ -23,6 +23,7 @@ mod loom_tests;
 mod tests;
 
 pub use check::CheckError;
+pub(crate) use hand::Handful;
 pub(crate) use index::{Contents as After, Index};
 pub use request::{Content, Direction, Request, SetRequest};
 pub(crate) use search::{Grant, Miss};

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::mem::MaybeUninit;
 use std::time::Instant;
 
-use devfolio::Bare;
+use devfolio::{Bare, Order};
 
 use crate::frames::{Bitmap, Bsa, BuddySlab, Depot, Frames, Offset, SummaryBuddy, set_cpu};
 use crate::ours::Pool;
@@ -51,6 +51,20 @@ pub(crate) fn pairs<F: Frames>(order: u8) -> Side<'static> {
             let frame = pool.alloc(order).unwrap();
             black_box(&frame);
             pool.free(frame, order);
+        }
+    })
+}
+
+/// Takes a page out of a magazine and puts it back.
+fn magazine_pairs() -> Side<'static> {
+    let pool = <Pool as Frames>::new(NR_PAGES);
+    let mut magazine = pool.magazine(Order::ZERO);
+    magazine.alloc().unwrap().release();
+    timed(move |nr| {
+        for _ in 0..nr {
+            let folio = magazine.alloc().unwrap();
+            black_box(&folio);
+            magazine.release(folio);
         }
     })
 }
@@ -110,6 +124,27 @@ fn fill<F: Frames>(rounds: usize) -> Vec<f64> {
         times.push(begin.elapsed().as_nanos() as f64 / frames.len() as f64);
         for frame in frames.drain(..) {
             pool.free(frame, 0);
+        }
+    }
+    times.remove(0);
+    times
+}
+
+/// As [`fill`], a page at a time out of a magazine.
+fn fill_by_magazine(rounds: usize) -> Vec<f64> {
+    let pool = <Pool as Frames>::new(NR_PAGES);
+    let mut magazine = pool.magazine(Order::ZERO);
+    let mut folios = Vec::with_capacity(NR_PAGES as usize);
+    let mut times = Vec::new();
+    for _ in 0..=rounds {
+        let begin = Instant::now();
+        while let Ok(folio) = magazine.alloc() {
+            folios.push(folio.into_raw());
+        }
+        times.push(begin.elapsed().as_nanos() as f64 / folios.len() as f64);
+        for raw in folios.drain(..) {
+            // SAFETY: It is a folio that was just made raw.
+            unsafe { pool.unique_from_raw(raw) }.unwrap().release();
         }
     }
     times.remove(0);
@@ -259,7 +294,7 @@ pub(crate) fn run(table: &mut Table, rounds: usize) {
         }
     }
     table.measure("magazine_o0_vs_depot", Goal::AtMost(0.30), Depot::NAME, || {
-        pair(pairs::<Bare<'static>>(0), pairs::<Depot>(0), rounds)
+        pair(magazine_pairs(), pairs::<Depot>(0), rounds)
     });
     table.measure("index_2thr_o0_vs_depot", Goal::AtMost(1.10), Depot::NAME, || {
         pair(pairs_on_two::<Bare<'static>>(0), pairs_on_two::<Depot>(0), rounds)
@@ -280,8 +315,9 @@ pub(crate) fn run(table: &mut Table, rounds: usize) {
         });
     }
     table.measure("fill_o0_vs_bitmap", Goal::AtMost(0.45), Bitmap::NAME, || {
-        Pair::of(fill::<Bare<'static>>(5), fill::<Bitmap>(5))
+        Pair::of(fill_by_magazine(5), fill::<Bitmap>(5))
     });
+    table.aside("fill_o0_vs_bitmap", "without a magazine", || median(fill::<Bare<'static>>(5)));
     table.aside("fill_o0_vs_bitmap", Pool::NAME, || median(fill::<Pool>(5)));
     table.measure("free_random_vs_summarybuddy", Goal::AtMost(0.50), SummaryBuddy::NAME, || {
         Pair::of(free_random::<Bare<'static>>(3), free_random::<SummaryBuddy>(3))

@@ -1,0 +1,243 @@
+//! Magazines: folios that one holder has at hand, for single pages and blocks.
+
+use core::fmt;
+
+use super::allocate::AllocError;
+use super::extent::Extent;
+use super::folio_ref::FolioRef;
+use super::ops::PgmapOps;
+use super::owner::PgmapCore;
+use super::unique::UniqueFolio;
+use crate::sync::Ordering;
+use crate::units::{Order, Pfn};
+use crate::zone::{Handful, Request};
+
+/// Up to 64 folios of one order, side by side, which their holder hands out and takes back without
+/// a locked instruction.
+///
+/// The embedder keeps one for each CPU, wherever nothing else runs on that CPU meanwhile. What is
+/// in it is allocated: exclusive folios, found by nobody, counted as such by
+/// [`stats`](PgmapCore::stats) and waited for by [`kill`](PgmapCore::kill). Whenever an allocation
+/// anywhere fails for want of memory, every magazine of the pgmap is emptied, each by its own next
+/// call; so memory that is short does not stay in magazines that are used. Mirrors the per-CPU
+/// page lists of Linux, of which it has no lock and no fixed high-water mark.
+///
+/// Only folios of order 0 and 9 are kept: a magazine of another order holds nothing, and does what
+/// [`PgmapCore::alloc`] and [`UniqueFolio::release`] do.
+///
+/// ```
+/// # use devfolio::{PgmapCore, PgmapOps, AllocError, Magazine, Order};
+/// # fn fault<O: PgmapOps>(pgmap: &PgmapCore<O>) -> Result<(), AllocError> {
+/// let mut magazine = pgmap.magazine(Order::ZERO);
+/// let page = magazine.alloc()?;
+/// magazine.release(page);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Context
+///
+/// Dropping it gives the folios back, as [`UniqueFolio::release`] does.
+#[must_use = "dropping it gives the folios back"]
+pub struct Magazine<'a, O: PgmapOps> {
+    pgmap: &'a PgmapCore<O>,
+    order: Order,
+    /// Where the folios are.
+    place: Option<(&'a Extent, Handful<'a>)>,
+    /// Those that are here, and those of them that are clean.
+    idle: u64,
+    clean: u64,
+    /// How often memory had been short when the magazine was filled.
+    shortages: u64,
+}
+
+impl<O: PgmapOps> PgmapCore<O> {
+    /// Returns an empty magazine for folios of `order`.
+    pub const fn magazine(&self, order: Order) -> Magazine<'_, O> {
+        Magazine { pgmap: self, order, place: None, idle: 0, clean: 0, shortages: 0 }
+    }
+
+    /// Returns how often memory was short.
+    #[inline]
+    fn shortages(&self) -> u64 {
+        // ORDERING: Relaxed. A request to be obeyed some time.
+        self.core.shortages.load(Ordering::Relaxed)
+    }
+}
+
+impl<'a, O: PgmapOps> Magazine<'a, O> {
+    /// Allocates a folio.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PgmapCore::alloc`].
+    ///
+    /// # Context
+    ///
+    /// Anywhere, interrupts included; takes no lock, runs no hook.
+    #[inline(always)]
+    pub fn alloc(&mut self) -> Result<UniqueFolio<'a, O>, AllocError> {
+        let folio = match self.take() {
+            Some(folio) => folio,
+            None => self.alloc_slowly()?,
+        };
+        Ok(folio)
+    }
+
+    /// Gives the pages of a folio back, wherever it is from; they stay at hand if there is a place
+    /// for them.
+    ///
+    /// # Context
+    ///
+    /// Anywhere where owner data may be dropped and made; takes no lock, runs no hook.
+    #[inline]
+    pub fn release(&mut self, folio: UniqueFolio<'a, O>) {
+        match self.bit_of(&folio) {
+            Some(bit) => self.put(folio, bit, 0),
+            None => folio.release(),
+        }
+    }
+
+    /// Gives the pages of a folio back, every byte of which is zero.
+    ///
+    /// # Context
+    ///
+    /// As for [`Magazine::release`].
+    #[inline]
+    pub fn release_clean(&mut self, folio: UniqueFolio<'a, O>) {
+        match self.bit_of(&folio) {
+            Some(bit) => self.put(folio, bit, bit),
+            None => folio.release_clean(),
+        }
+    }
+
+    /// Gives all folios back to free space.
+    ///
+    /// # Context
+    ///
+    /// As for [`UniqueFolio::release`].
+    pub fn drain(&mut self) {
+        self.shortages = self.pgmap.shortages();
+        // Ends: a folio is taken out on every turn.
+        while let Some(folio) = self.take_any() {
+            if folio.is_clean() { folio.release_clean() } else { folio.release() }
+        }
+    }
+
+    /// Returns the number of folios at hand.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.idle.count_ones() as usize
+    }
+
+    /// Returns whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.idle == 0
+    }
+
+    /// Returns whether the folios have to go: memory is short, or the pgmap is being removed.
+    #[inline]
+    fn has_to_drain(&self) -> bool {
+        self.shortages != self.pgmap.shortages() || self.pgmap.core().is_dying()
+    }
+
+    #[inline(always)]
+    fn take(&mut self) -> Option<UniqueFolio<'a, O>> {
+        if self.has_to_drain() { None } else { self.take_any() }
+    }
+
+    #[inline(always)]
+    fn take_any(&mut self) -> Option<UniqueFolio<'a, O>> {
+        let (extent, handful) = self.place.as_ref()?;
+        let rest = self.idle & self.idle.checked_sub(1)?;
+        let bit = self.idle ^ rest;
+        let (word, head) = handful.unit(bit.trailing_zeros(), self.order)?;
+        let is_clean = self.clean & bit != 0;
+        self.idle = rest;
+        let at = FolioRef { pgmap: self.pgmap, extent, word, head };
+        Some(UniqueFolio::new(at, self.order, is_clean))
+    }
+
+    /// Returns the place of a folio, if it has one here.
+    #[inline]
+    fn bit_of(&self, folio: &UniqueFolio<'a, O>) -> Option<u64> {
+        let (extent, handful) = self.place.as_ref()?;
+        let at = folio.at();
+        let is_ours = core::ptr::eq(at.extent, *extent) && folio.order() == self.order;
+        let unit = at.head.offset_from(handful.head)? >> self.order.as_u8();
+        (is_ours && unit < u64::from(u64::BITS) && !self.has_to_drain()).then(|| 1 << unit)
+    }
+
+    #[inline]
+    fn put(&mut self, folio: UniqueFolio<'a, O>, bit: u64, clean: u64) {
+        let (at, order, _) = folio.into_parts();
+        // The next holder finds data of its own.
+        self.pgmap.drop_private(at.extent, at.head, order);
+        self.pgmap.begin_private(at.extent, at.head, order);
+        self.idle |= bit;
+        self.clean = self.clean & !bit | clean;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_slowly(&mut self) -> Result<UniqueFolio<'a, O>, AllocError> {
+        if self.has_to_drain() {
+            self.drain();
+            return self.pgmap.alloc(self.order);
+        }
+        if let Some(folio) = self.fill() {
+            return Ok(folio);
+        }
+        // Nothing is at hand; next to what a search finds there may be more.
+        let folio = self.pgmap.alloc(self.order)?;
+        if let Some(next) = self.fill() {
+            self.release_as_was(next);
+        }
+        Ok(folio)
+    }
+
+    /// Puts a folio back that nobody wrote to.
+    fn release_as_was(&mut self, folio: UniqueFolio<'a, O>) {
+        if folio.is_clean() { self.release_clean(folio) } else { self.release(folio) }
+    }
+
+    /// Fills the empty magazine with what is at hand, and takes a folio out of it.
+    fn fill(&mut self) -> Option<UniqueFolio<'a, O>> {
+        let pgmap = self.pgmap;
+        pgmap.check_request(&Request::order(self.order)).ok()?;
+        let extent = pgmap.core().first_extent()?;
+        let cpu = pgmap.ops().cpu_hint();
+        let (handful, idle, clean) = extent.index().claim_handful(self.order, cpu)?;
+        let mut bits = idle;
+        // Ends: a bit is taken away on every turn.
+        while let Some(rest) = bits.checked_sub(1) {
+            if let Some((word, head)) = handful.unit(bits.trailing_zeros(), self.order) {
+                word.begin(self.order);
+                pgmap.begin_private(extent, head, self.order);
+            }
+            bits &= rest;
+        }
+        self.place = Some((extent, handful));
+        (self.idle, self.clean) = (idle, clean);
+        let folio = self.take_any()?;
+        let folio = pgmap.unless_dying(folio);
+        if folio.is_none() {
+            self.drain();
+        }
+        folio
+    }
+}
+
+impl<O: PgmapOps> Drop for Magazine<'_, O> {
+    fn drop(&mut self) {
+        self.drain();
+    }
+}
+
+impl<O: PgmapOps> fmt::Debug for Magazine<'_, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = self.place.as_ref().map_or(Pfn::new(0), |(_, handful)| handful.head);
+        write!(f, "Magazine({} of order {} from {head})", self.len(), self.order)
+    }
+}
