@@ -240,7 +240,8 @@ impl Layout {
         let words = LINE_WORDS as u64;
 
         let movers = 1;
-        let cpus = movers + nr_movers;
+        // One more, for moves that may hide pages of any region.
+        let cpus = movers + nr_movers + 1;
         let root = cpus + CPUS as u64;
         let regions = root + (ROOT_MAPS * root_words).div_ceil(words);
         let slots = regions + REGION_LINES * nr_regions;

@@ -191,6 +191,11 @@ impl Meta {
         self.layout().nr_movers as usize
     }
 
+    /// Returns the mover word of those who may hide pages of any region.
+    pub(crate) fn mover_of_all(&self) -> &AtomicU64 {
+        self.word_at(self.layout().movers + self.layout().nr_movers, 0)
+    }
+
     /// Returns the mover word that the regions congruent to `region` share.
     pub(crate) fn mover(&self, region: usize) -> &AtomicU64 {
         let shard = (region as u64).checked_rem(self.layout().nr_movers).unwrap_or(0);
@@ -537,8 +542,11 @@ impl<'a> Table<'a> {
     pub(crate) fn begin_row(self, page: usize, order: Order, nr: u64) {
         if order == Order::ZERO && page == 1 && nr == BLOCK_PAGES as u64 - 1 {
             // Most splits are of a whole block.
-            let words = self.lines().iter().flat_map(MetaLine::words);
-            words.skip(1).for_each(|cell| Word::new(cell).begin(order));
+            let Some((first, rest)) = self.lines().split_first() else { return };
+            first.words().iter().skip(1).for_each(|cell| Word::new(cell).begin(order));
+            for line in rest {
+                line.words().iter().for_each(|cell| Word::new(cell).begin(order));
+            }
             return;
         }
         for index in 0..nr as usize {

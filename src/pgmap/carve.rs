@@ -167,15 +167,13 @@ impl Cut {
     }
 
     fn rows(self) -> impl Iterator<Item = Row> {
-        let ranges = [self.before, Some(self.part), self.behind];
-        ranges.into_iter().flatten().flat_map(move |range| {
-            let mut rest = Some(range);
-            core::iter::from_fn(move || {
-                let row = Row::first_of(rest?, self.max)?;
-                let end = row.head.checked_add(row.nr << row.order.as_u8());
-                rest = end.and_then(|end| PfnRange::between(end, range.last()));
-                Some(row)
-            })
+        let (mut rest, mut later) = (self.before, [Some(self.part), self.behind]);
+        core::iter::from_fn(move || {
+            let range = rest.or_else(|| later.iter_mut().find_map(Option::take))?;
+            let row = Row::first_of(range, self.max)?;
+            let end = row.head.checked_add(row.nr << row.order.as_u8());
+            rest = end.and_then(|end| PfnRange::between(end, range.last()));
+            Some(row)
         })
     }
 }

@@ -70,7 +70,7 @@ impl Drop for Mover<'_> {
     }
 }
 
-/// The sum of all mover words at one time.
+/// A sum of mover words at one time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Epoch(u64);
 
@@ -88,16 +88,32 @@ impl<'a> Index<'a> {
         Mover::begin(self.meta.mover(region.0))
     }
 
+    /// Announces a move that may hide pages of any region.
+    pub(super) fn begin_move_anywhere(&self) -> Mover<'a> {
+        self.moves.set(self.moves.get().wrapping_add(1));
+        Mover::begin(self.meta.mover_of_all())
+    }
+
     /// Returns the sum of the mover words.
     pub(super) fn epoch(&self) -> Epoch {
+        self.epoch_of(0..self.meta.nr_movers())
+    }
+
+    /// Returns the sum of the mover words that concern `region`.
+    pub(super) fn epoch_of_region(&self, region: Region) -> Epoch {
+        self.epoch_of(region.0..region.0 + 1)
+    }
+
+    fn epoch_of(&self, shards: core::ops::Range<usize>) -> Epoch {
         // ORDERING(mover): Acquire half, behind a search; if it saw something hidden, the count is
         // seen, too.
         fence(Ordering::Acquire);
-        let sum = (0..self.meta.nr_movers()).fold(0_u64, |sum, shard| {
+        // ORDERING(mover): Acquire half, in front of a search.
+        let anywhere = self.meta.mover_of_all().load(Ordering::Acquire);
+        Epoch(shards.fold(anywhere, |sum, shard| {
             // ORDERING(mover): Acquire half, in front of a search.
             sum.wrapping_add(self.meta.mover(shard).load(Ordering::Acquire))
-        });
-        Epoch(sum)
+        }))
     }
 
     /// Does what a free of some pages owes: merges a full block, or raises hints.

@@ -181,9 +181,24 @@ fn take_words(line: &MetaLine, words: core::ops::Range<usize>) -> Result<(), Bus
 }
 
 /// Takes the run of `2^order` bits at `bit`, if all of them are free.
+#[inline]
 pub(super) fn take(line: &MetaLine, bit: usize, order: u8) -> Claim {
-    let align = order;
-    claim(line, &Wish { order, align, lo: bit, hi: bit, is_down: false }, |_| u64::MAX)
+    if is_several_words(order) {
+        return claim_words(line, bit / WORD_BITS, order, &|_| u64::MAX);
+    }
+    let (word, run) = (word_of(line, bit), ones(bit, order));
+    let taken = if seeded!(BitNotCleared) && order == 1 { ones(bit, 0) } else { run };
+    let mut free = read(word);
+    // Ends: a turn is repeated only when another CPU changed the word, or by chance.
+    while free & run == run {
+        // ORDERING(free-before-claim): Acquire half.
+        match word.compare_exchange_weak(free, free & !taken, Ordering::Acquire, Ordering::Relaxed)
+        {
+            Ok(_) => return Claim::Got(bit),
+            Err(now) => free = now,
+        }
+    }
+    Claim::Miss
 }
 
 /// Takes all 512 bits, if all of them are free.

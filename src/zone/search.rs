@@ -128,8 +128,7 @@ impl Index<'_> {
             let pass = Pass::new(self, want, cpu, must, u32::MAX).fracturing(may_fracture);
             {
                 // What turns out to be dirty is hidden until it is given back.
-                let region = self.geometry().region_of(want.lo);
-                let _mover = (must == Only::Clean).then(|| self.begin_move(region));
+                let _mover = (must == Only::Clean).then(|| self.begin_move_anywhere());
                 match pass.run() {
                     // The clean bits were read before the free ones were exchanged: the pages may
                     // have been somebody's in between.
@@ -162,15 +161,17 @@ impl Index<'_> {
     /// [`Miss::Exhausted`] if they are not all free, [`Miss::NoTables`] if their block would have
     /// to be fractured and cannot; exact, as for [`Index::claim`].
     pub(crate) fn claim_at(&self, head: Pfn, order: Order) -> Result<Grant, Miss> {
+        let region = self.geometry().region_of(head);
         for _ in 0..RETRIES {
-            let (before, moves) = (self.epoch(), self.moves.get());
+            let (before, moves) = (self.epoch_of_region(region), self.moves.get());
             let miss = match self.try_take(head, order) {
                 Some(Taken::NoTable) => Miss::NoTables,
                 Some(taken) => return Ok(Grant { head, is_clean: taken == Taken::Clean }),
                 None => Miss::Exhausted,
             };
             let own = self.moves.get().wrapping_sub(moves);
-            if before.is_quiet_until(self.epoch(), own) || seeded!(NotFreeWhileOpened) {
+            let is_quiet = before.is_quiet_until(self.epoch_of_region(region), own);
+            if is_quiet || seeded!(NotFreeWhileOpened) {
                 return Err(miss);
             }
             spin_loop();
