@@ -208,6 +208,7 @@ impl Geometry {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     pub(super) nr_tables: u32,
+    /// A power of two.
     pub(super) nr_movers: u64,
     pub(super) root_words: u64,
     pub(super) movers: u64,
@@ -235,7 +236,8 @@ impl Layout {
             Tables::Budget(nr) if (nr as u64) < nr_blocks => nr,
             _ => geometry.nr_blocks as u32,
         };
-        let nr_movers = if nr_regions < MOVERS_MAX { nr_regions } else { MOVERS_MAX };
+        let nr_movers =
+            if nr_regions < MOVERS_MAX { nr_regions.next_power_of_two() } else { MOVERS_MAX };
         let root_words = nr_regions.div_ceil(WORD_BITS as u64);
         let words = LINE_WORDS as u64;
 

@@ -198,7 +198,7 @@ impl Meta {
 
     /// Returns the mover word that the regions congruent to `region` share.
     pub(crate) fn mover(&self, region: usize) -> &AtomicU64 {
-        let shard = (region as u64).checked_rem(self.layout().nr_movers).unwrap_or(0);
+        let shard = region as u64 & (self.layout().nr_movers - 1);
         self.word_at(self.layout().movers + shard, 0)
     }
 

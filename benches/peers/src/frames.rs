@@ -38,6 +38,10 @@ pub(crate) trait Frames: Sync + 'static {
     fn alloc(&'static self, order: u8) -> Option<Self::Frame>;
     /// Gives back what was taken with this order.
     fn free(&'static self, frame: Self::Frame, order: u8);
+    /// Returns the first page, for those who can claim.
+    fn page(_frame: &Self::Frame) -> u64 {
+        0
+    }
     /// Takes the pages from `page` on; not everybody can.
     fn claim(&'static self, _page: u64, _order: u8) -> Option<Self::Frame> {
         None
@@ -171,6 +175,10 @@ impl Frames for Bsa {
     #[inline]
     fn free(&'static self, page: Plain, order: u8) {
         self.0.lock().dealloc(page, 1 << order);
+    }
+
+    fn page(frame: &Plain) -> u64 {
+        *frame as u64
     }
 
     #[inline]

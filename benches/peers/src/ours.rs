@@ -60,6 +60,10 @@ impl Frames for Bare<'static> {
         Bare::free(self, head, self::order(order));
     }
 
+    fn page(frame: &Pfn) -> u64 {
+        frame.as_u64()
+    }
+
     #[inline]
     fn claim(&'static self, page: u64, order: u8) -> Option<Self::Frame> {
         Bare::claim(self, Pfn::new(page), self::order(order))
@@ -83,6 +87,10 @@ impl Frames for Pool {
     #[inline]
     fn free(&'static self, frame: Self::Frame, _order: u8) {
         frame.release();
+    }
+
+    fn page(frame: &Self::Frame) -> u64 {
+        frame.head().as_u64()
     }
 
     #[inline]
