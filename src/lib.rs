@@ -68,8 +68,8 @@
 //!
 //! `model`: the executable specification, which needs `alloc`. `arbitrary`: its operations for
 //! fuzzers. `std`: what needs types of `std`. `bench`: free space without folios, for the benchmark
-//! alone. None is on by default, and none changes what the crate does. The minimum supported Rust version is 1.85; raising it is a minor release. The
-//! target needs 64-bit atomics.
+//! alone. None is on by default, and none changes what the crate does. The minimum supported Rust
+//! version is 1.85; raising it is a minor release. The target needs 64-bit atomics.
 //!
 //! How the crate is built inside is in [`_documentation::architecture`].
 

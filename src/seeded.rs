@@ -94,6 +94,10 @@ sequential {
     MergeKeepsWord,
     /// a folio that is dropped unpublished counts as clean
     DropClean,
+    /// a magazine that is emptied forgets a folio
+    MagazineForgets,
+    /// a magazine hands a folio out with the data of its last holder
+    MagazineOldData,
 }
 concurrent {
     /// a freeze looks at the counts and then stores

@@ -496,7 +496,6 @@ fn clear(line: &MetaLine) {
 #[expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
-    clippy::indexing_slicing,
     reason = "a table has 512 pages and 66 lines"
 )]
 impl<'a> Table<'a> {

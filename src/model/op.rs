@@ -445,6 +445,16 @@ operations! {
     Kill = "kill" * 1 {}
     /// Asks whether the end has come.
     Drain = "drain" * 1 {}
+    /// Takes folios out of a magazine, as many as there are up to a number, puts some of them back,
+    /// and drops the magazine.
+    UseMagazine = "use-magazine" * 3 {
+        /// Their order.
+        order: AnyOrder,
+        /// How many are taken.
+        number: Count,
+        /// How many of them, those with the lowest heads, are put back.
+        back: Count,
+    }
 }
 
 /// Why a line is no operation.

@@ -94,7 +94,10 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
     pub fn release(&mut self, folio: UniqueFolio<'a, O>) {
         match self.bit_of(&folio) {
             Some(bit) => self.put(folio, bit, 0),
-            None => folio.release(),
+            None => {
+                self.obey();
+                folio.release();
+            }
         }
     }
 
@@ -107,7 +110,10 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
     pub fn release_clean(&mut self, folio: UniqueFolio<'a, O>) {
         match self.bit_of(&folio) {
             Some(bit) => self.put(folio, bit, bit),
-            None => folio.release_clean(),
+            None => {
+                self.obey();
+                folio.release_clean();
+            }
         }
     }
 
@@ -118,6 +124,9 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
     /// As for [`UniqueFolio::release`].
     pub fn drain(&mut self) {
         self.shortages = self.pgmap.shortages();
+        if seeded!(MagazineForgets) {
+            self.idle &= self.idle.wrapping_sub(1);
+        }
         // Ends: a folio is taken out on every turn.
         while let Some(folio) = self.take_any() {
             if folio.is_clean() { folio.release_clean() } else { folio.release() }
@@ -140,6 +149,15 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
     #[inline]
     fn has_to_drain(&self) -> bool {
         self.shortages != self.pgmap.shortages() || self.pgmap.core().is_dying()
+    }
+
+    /// Gives all up if it has to.
+    #[cold]
+    #[inline(never)]
+    fn obey(&mut self) {
+        if self.has_to_drain() {
+            self.drain();
+        }
     }
 
     #[inline(always)]
@@ -173,8 +191,10 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
     fn put(&mut self, folio: UniqueFolio<'a, O>, bit: u64, clean: u64) {
         let (at, order, _) = folio.into_parts();
         // The next holder finds data of its own.
-        self.pgmap.drop_private(at.extent, at.head, order);
-        self.pgmap.begin_private(at.extent, at.head, order);
+        if !seeded!(MagazineOldData) {
+            self.pgmap.drop_private(at.extent, at.head, order);
+            self.pgmap.begin_private(at.extent, at.head, order);
+        }
         self.idle |= bit;
         self.clean = self.clean & !bit | clean;
     }

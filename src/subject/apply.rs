@@ -31,6 +31,7 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
             | Op::AllocShared { .. }
             | Op::AllocRun { .. }
             | Op::AllocBulk { .. }
+            | Op::UseMagazine { .. }
             | Op::Claim { .. }
             | Op::ClaimRange { .. } => self.allocate(op),
             Op::Publish { token } => self.unique(token).map(|folio| {
@@ -188,6 +189,7 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
                 let set = self.pgmap.alloc_bulk(request, number, &mut descs);
                 set.map(|it| self.hand_out_set(it)).map_err(|it| it.refusal())
             }
+            Op::UseMagazine { order, number, back } => self.use_magazine(order, number, back),
             Op::Claim { at, order } => {
                 let folio = self.pgmap.claim(pfn_of(at)?, order_of(order)?);
                 folio.map(|it| self.hand_out(vec![born(it)])).map_err(|it| it.refusal())
@@ -199,6 +201,33 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
             }
             _ => Err(LOST),
         }
+    }
+
+    fn use_magazine(&self, order: AnyOrder, number: Count, back: Count) -> Try {
+        let mut magazine = self.pgmap.magazine(order_of(order)?);
+        let mut folios = Vec::new();
+        for _ in 0..number.0 {
+            match magazine.alloc() {
+                Ok(folio) => folios.push(born(folio)),
+                Err(error) if folios.is_empty() => return Err(error.refusal()),
+                Err(_) => break,
+            }
+        }
+        folios.sort_by_key(UniqueFolio::head);
+        let blocks = folios.iter().map(block).collect();
+        let kept = folios.split_off(folios.len().min(back.0 as usize));
+        folios.into_iter().for_each(|folio| magazine.release(folio));
+        // What was put back is taken out again, with data of its own.
+        let nr_again = magazine.len().min(2);
+        let again: Vec<_> = (0..nr_again).map_while(|_| magazine.alloc().ok()).collect();
+        for folio in again {
+            if folio.private().read() != 0 {
+                return Err(Refusal::Other);
+            }
+            magazine.release(born(folio));
+        }
+        self.hand_out(kept);
+        Ok(Outcome::Blocks(blocks))
     }
 
     /// Publishes a set and clones it, each clone by way of its raw form and in two halves.

@@ -5,7 +5,7 @@
 //! prefers a block with a word of several free pages, and drains it; the others gather more in the
 //! meantime. This is a preference and nothing else: a mark that is missing or stale costs a look,
 //! so nothing here is ordered, and none of it is a move. An answer of "nowhere" rests on hints.
-#![expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "bits below 512")]
+#![expect(clippy::indexing_slicing, reason = "bits below 512")]
 
 use super::index::Index;
 use super::line;

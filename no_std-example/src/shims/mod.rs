@@ -10,6 +10,9 @@
 //! No shim: `Policy::private`, `Policy::coherent`, `Policy::fs_dax`, `Policy::generic` and
 //! `Policy::pci_p2pdma`, because they are constants.
 //!
+//! No shim: `PgmapCore::bare`, `Bare::alloc`, `Bare::claim` and `Bare::free`, because they are in no
+//! build but that of the benchmark.
+//!
 //! No shim: `HeapMeta::zeroed` and `HeapMeta::lines_mut`, because they need the standard library.
 //!
 //! Formatting is left out as well: the formatting code of `core` itself has panics, and an image
@@ -80,6 +83,7 @@ impl PgmapOps for Plain {
 }
 
 type Core = &'static PgmapCore<Owner>;
+type Pages = Magazine<'static, Owner>;
 type Unique = UniqueFolio<'static, Owner>;
 type Shared = Folio<'static, Owner>;
 type Pin = FolioPin<'static, Owner>;

@@ -4,7 +4,9 @@ use core::mem::MaybeUninit;
 
 use devfolio::*;
 
-use super::{Core, Descs, Mapping, Owner, Pin, Plain, Shared, SharedDescs, Unique, UniqueDescs};
+use super::{
+    Core, Descs, Mapping, Owner, Pages, Pin, Plain, Shared, SharedDescs, Unique, UniqueDescs,
+};
 
 super::shims! {
     /// Shim of `Pgmap::new`.
@@ -59,6 +61,41 @@ super::shims! {
     /// Shim of `PgmapCore::alloc`.
     fn shim_pgmap_core_alloc(pgmap: Core, order: Order) -> Result<Unique, AllocError> {
         pgmap.alloc(order)
+    }
+
+    /// Shim of `PgmapCore::magazine`.
+    fn shim_pgmap_core_magazine(pgmap: Core, order: Order) -> Pages {
+        pgmap.magazine(order)
+    }
+
+    /// Shim of `Magazine::alloc`.
+    fn shim_magazine_alloc(magazine: &mut Pages) -> Result<Unique, AllocError> {
+        magazine.alloc()
+    }
+
+    /// Shim of `Magazine::release`.
+    fn shim_magazine_release(magazine: &mut Pages, folio: Unique) {
+        magazine.release(folio)
+    }
+
+    /// Shim of `Magazine::release_clean`.
+    fn shim_magazine_release_clean(magazine: &mut Pages, folio: Unique) {
+        magazine.release_clean(folio)
+    }
+
+    /// Shim of `Magazine::drain`.
+    fn shim_magazine_drain(magazine: &mut Pages) {
+        magazine.drain()
+    }
+
+    /// Shim of `Magazine::len`.
+    fn shim_magazine_len(magazine: &Pages) -> usize {
+        magazine.len()
+    }
+
+    /// Shim of `Magazine::is_empty`.
+    fn shim_magazine_is_empty(magazine: &Pages) -> bool {
+        magazine.is_empty()
     }
 
     /// Shim of `PgmapCore::alloc_with`.

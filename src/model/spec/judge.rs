@@ -176,6 +176,7 @@ impl Spec {
             }
             Op::Kill {} => self.kill(),
             Op::Drain {} => self.drain(),
+            Op::UseMagazine { order, number, back } => self.use_magazine(order, number, back, seen),
             _ => self.step_counts(op, seen),
         }
     }
@@ -187,6 +188,7 @@ fn unsayable(op: &Op) -> Vec<Refusal> {
     let (mut orders, mut spans) = ([None; 3], None);
     match *op {
         Op::Alloc { order }
+        | Op::UseMagazine { order, .. }
         | Op::Claim { order, .. }
         | Op::Split { order, .. }
         | Op::SplitAround { order, .. } => orders[0] = Some(order),

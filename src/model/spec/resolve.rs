@@ -21,6 +21,8 @@ const HANDLES_MAX: usize = 192;
 const PIECES_LOG2: u8 = 6;
 /// The most descriptors that are lent.
 const ROOM_MAX: u32 = 1 << 10;
+/// How many folios are taken out of a magazine, at most: more than it holds.
+const TAKEN_MAX: u32 = 100;
 /// The largest extent that is attached in earnest.
 const EXTENT_PAGES_MAX: u64 = 1 << 20;
 /// The largest extent that gets a table for each block: clearing more would take all the time.
@@ -89,6 +91,9 @@ impl Spec {
         | Op::ClaimRange { room, .. } = &mut op
         {
             room.0 = room.0.min(ROOM_MAX);
+        }
+        if let Op::UseMagazine { number, .. } = &mut op {
+            number.0 %= TAKEN_MAX;
         }
         match &mut op {
             Op::AllocSet { pages, prefer, .. } | Op::AllocShared { pages, prefer, .. } => {
@@ -338,6 +343,7 @@ impl Op {
                 | Self::AllocShared { .. }
                 | Self::AllocRun { .. }
                 | Self::AllocBulk { .. }
+                | Self::UseMagazine { .. }
                 | Self::Claim { .. }
                 | Self::ClaimRange { .. }
                 | Self::Split { .. }

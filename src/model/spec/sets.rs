@@ -11,7 +11,7 @@ use super::super::outcome::{Block, FolioKind, Outcome, Refusal};
 use super::super::runs::{Run, align_down, nr_places};
 use super::judge::{Answer, Seen, Step, refuse};
 use super::request::Filter;
-use super::{Handle, Spec};
+use super::{Clean, Handle, Spec};
 use crate::units::{Order, Pfn};
 
 impl Spec {
@@ -254,6 +254,55 @@ impl Spec {
         }
         self.check_blocks(&blocks, wanted, filter)?;
         Ok(self.hand_out_blocks(&blocks))
+    }
+
+    /// So many folios, one at a time, or all that there are; then some of them go back.
+    pub(super) fn use_magazine(
+        &mut self,
+        order: AnyOrder,
+        number: Count,
+        back: Count,
+        seen: &mut Seen<'_>,
+    ) -> Step {
+        let mut faults = Vec::new();
+        faults.extend(self.closed_for_allocation());
+        faults.extend(self.allowed(order).err());
+        let (Some(order), true, true) = (order.order(), faults.is_empty(), number.0 != 0) else {
+            let is_void = number.0 == 0;
+            let nothing = Ok(Answer::Is(Outcome::Blocks(Vec::new())));
+            return if is_void { nothing } else { Ok(Answer::Refused(faults)) };
+        };
+        let chosen = seen.blocks().map(<[Block]>::to_vec);
+        let mut taken = Vec::new();
+        for index in 0..number.0 {
+            if let Err(why) = self.best_order(order.as_u8(), order.as_u8(), Filter::ANYWHERE) {
+                if taken.is_empty() {
+                    return refuse(why);
+                }
+                break;
+            }
+            let chosen = match &chosen {
+                Some(blocks) => match blocks.get(index as usize) {
+                    Some(&block) => Some([block]),
+                    None => return Err(format!("{index} folios, although there are more")),
+                },
+                None => None,
+            };
+            let place = chosen.as_ref().map(|block| &block[..]);
+            let block = self.place(order, Filter::ANYWHERE, place)?;
+            let clean = if block.clean { Clean::Yes } else { Clean::No };
+            self.make(block.head, block.order, clean, block.tag);
+            taken.push(block);
+        }
+        taken.sort_by_key(|block| block.head);
+        let kept = taken.iter().skip(back.0 as usize);
+        for block in kept {
+            self.hand_out(Handle::Unique(block.head.as_u64().into()));
+        }
+        for block in taken.iter().take(back.0 as usize) {
+            self.free(block.head.as_u64().into(), Clean::No);
+        }
+        Ok(Answer::Is(Outcome::Blocks(taken)))
     }
 
     /// Publishes a set that was just handed out, and adds a reference for each clone.
