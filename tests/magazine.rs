@@ -1,4 +1,5 @@
 //! Magazines: what they keep, what they give up, and whose data comes with a folio.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
 
 use devfolio::{
     AllocError, Attach, Contents, ExtentAttrs, ExtentSlot, FolioKind, HeapMeta, HookCx, MetaSize,
@@ -23,7 +24,7 @@ fn in_world(attrs: ExtentAttrs, policy: Policy, test_fn: impl FnOnce(&Pgmap<'_, 
     let size = MetaSize::of(range, Tables::Dense);
     let mut meta = HeapMeta::zeroed(size.lines()).unwrap();
     let mut private: Vec<_> =
-        (0..size.private_slots()).map(|_| std::mem::MaybeUninit::uninit()).collect();
+        (0..size.private_slots()).map(|_| core::mem::MaybeUninit::uninit()).collect();
     let slots = [ExtentSlot::new()];
     let pgmap = Pgmap::new(Owner, policy, &slots);
     let lines = meta.lines_mut();
@@ -75,13 +76,13 @@ fn a_shortage_anywhere_empties_it() {
         let page = here.alloc().unwrap();
         assert_eq!(here.len(), 15);
         // All that is left, a page at a time; then there is nothing.
-        let mut pages: Vec<_> = std::iter::from_fn(|| there.alloc().ok()).collect();
+        let mut pages: Vec<_> = core::iter::from_fn(|| there.alloc().ok()).collect();
         assert_eq!(pages.len(), 0x410 - 16);
         assert!(matches!(pgmap.alloc(PAGE), Err(AllocError::Exhausted { .. })));
         // The next call gives up what is idle, this page included.
         here.release(page);
         assert_eq!(here.len(), 0);
-        pages.extend(std::iter::from_fn(|| pgmap.alloc(PAGE).ok()));
+        pages.extend(core::iter::from_fn(|| pgmap.alloc(PAGE).ok()));
         assert_eq!(pages.len(), 0x410);
     });
 }

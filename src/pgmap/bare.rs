@@ -22,6 +22,7 @@ impl<O: PgmapOps> PgmapCore<O> {
 impl Bare<'_> {
     /// Takes the pages of a folio.
     #[inline]
+    #[must_use = "the pages are lost without it"]
     pub fn alloc(&self, order: Order, cpu: usize) -> Option<Pfn> {
         match self.0.index().claim_at_hand(order, cpu) {
             Some((grant, _)) => Some(grant.head),
@@ -37,6 +38,7 @@ impl Bare<'_> {
 
     /// Takes exactly these pages.
     #[inline]
+    #[must_use = "the pages are lost without it"]
     pub fn claim(&self, head: Pfn, order: Order) -> Option<Pfn> {
         Some(self.0.index().claim_at(head, order).ok()?.head)
     }

@@ -92,10 +92,8 @@ impl Spec {
         {
             room.0 = room.0.min(ROOM_MAX);
         }
-        if let Op::UseMagazine { number, .. } = &mut op {
-            number.0 %= TAKEN_MAX;
-        }
         match &mut op {
+            Op::UseMagazine { number, .. } => number.0 %= TAKEN_MAX,
             Op::AllocSet { pages, prefer, .. } | Op::AllocShared { pages, prefer, .. } => {
                 self.limit_pieces(&mut pages.0, prefer.0);
             }

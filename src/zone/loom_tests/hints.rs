@@ -172,9 +172,10 @@ fn part_of_a_free_is_taken_before_its_look() {
             for order in 0..3 {
                 assert_eq!(world.claim(order, 0), Err(Miss::Exhausted));
             }
-            line::free(world.table().free(), 0, 3);
+            let freed = line::free(world.table().free(), 0, 3);
             world.claim_at(taken, 0).unwrap();
-            world.index().settle_block(BLOCK, world.table(), Piece { bit: 0, order: 3 });
+            let piece = Piece { bit: 0, order: 3 };
+            world.index().settle_block(BLOCK, world.table(), piece, freed);
             world.assert_at_rest();
             assert_eq!(world.claim(2, 1), Ok(4), "half of it is free");
         });
@@ -190,9 +191,9 @@ fn part_of_a_free_of_blocks_is_taken_before_its_look() {
         for order in [9, 10] {
             assert_eq!(world.claim(order, 0), Err(Miss::Exhausted));
         }
-        line::free(world.meta.region(Region(0), RegionLine::Free), 0, 1);
+        let freed = line::free(world.meta.region(Region(0), RegionLine::Free), 0, 1);
         world.claim_at(0, 9).unwrap();
-        world.index().settle_region(Region(0), Piece { bit: 0, order: 1 });
+        world.index().settle_region(Region(0), Piece { bit: 0, order: 1 }, freed);
         world.assert_at_rest();
         assert_eq!(world.claim(9, 1), Ok(512));
     });
