@@ -39,12 +39,12 @@ const PAGES_MAX: u64 = 1 << 38;
 pub enum Tables {
     /// One for each block: a fracture can never fail for want of a table.
     ///
-    /// For 1 TiB that is 2,122.8 MiB, to be lent up front, so cheap only where memory is committed
+    /// For 1 TiB that is 2,122.9 MiB, to be lent up front, so cheap only where memory is committed
     /// when it is touched, and 268,959,744 places for owner data if there is any.
     Dense,
     /// So many, the blocks that the ends of the extent cut through included.
     ///
-    /// For 1 TiB, `Budget(0)` is 6.82 MiB, and 524,288 places for owner data if there is any.
+    /// For 1 TiB, `Budget(0)` is 6.88 MiB, and 524,288 places for owner data if there is any.
     ///
     /// A budget is used up for life: a block keeps its table even when everything is free. Keep
     /// small folios together with [`Request::within`](crate::Request::within), or take
@@ -289,11 +289,11 @@ impl Layout {
 ///     Err(_) => panic!("a terabyte fits"),
 /// };
 /// const SIZE: MetaSize = MetaSize::of(TERABYTE, Tables::Budget(0));
-/// assert_eq!(SIZE.bytes(), 7_148_288); // 6.82 MiB
+/// assert_eq!(SIZE.bytes(), 7_214_016); // 6.88 MiB
 /// assert_eq!(SIZE.private_slots(), 524_288);
 ///
 /// const DENSE: MetaSize = MetaSize::of(TERABYTE, Tables::Dense);
-/// assert_eq!(DENSE.bytes(), 2_225_935_104); // 2,122.8 MiB
+/// assert_eq!(DENSE.bytes(), 2_226_000_832); // 2,122.9 MiB
 /// assert_eq!(DENSE.private_slots(), 268_959_744);
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

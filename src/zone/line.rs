@@ -324,37 +324,17 @@ pub(super) fn has_run(line: &MetaLine, order: u8) -> bool {
     if order <= ORDER_WORD {
         return line.words().iter().any(|word| runs(read(word), order) != 0);
     }
-    runs(full_words(line), order - ORDER_WORD) != 0
-}
-
-/// Returns one bit for each word, set if all bits of the word are.
-fn full_words(line: &MetaLine) -> u64 {
-    let is_full = line.words().iter().map(|word| read(word) == u64::MAX);
-    is_full.zip(0..).fold(0, |full, (is_full, index)| full | u64::from(is_full) << index)
+    let mut groups = line.words().chunks_exact(1 << (order - ORDER_WORD));
+    groups.any(|words| words.iter().all(|word| read(word) == u64::MAX))
 }
 
 /// Returns one bit for each order of which there is an aligned free run, and all lower ones.
+///
+/// Every look ends at the first word that decides: the words are raced for, and few are read.
 pub(super) fn orders(line: &MetaLine) -> u64 {
-    let full = full_words(line);
-    if full != 0 {
-        let larger = [1, 2].map(|order| u64::from(runs(full, order) != 0) << (order + ORDER_WORD));
-        return ((1 << (ORDER_WORD + 1)) - 1) | larger[0] | larger[1];
-    }
-    let mut starts = [0; LINE_WORDS];
-    for (starts, word) in starts.iter_mut().zip(line.words()) {
-        *starts = read(word);
-    }
-    let mut orders = 0;
-    for order in 0..ORDER_WORD {
-        if starts.iter().fold(0, |all, starts| all | starts) == 0 {
-            break;
-        }
-        orders |= 1 << order;
-        for starts in &mut starts {
-            *starts = *starts & (*starts >> (1_u64 << order)) & aligned(order + 1);
-        }
-    }
-    orders
+    let largest = (ORDER_WORD..PAGE_LEVELS).rev().find(|&order| has_run(line, order));
+    let largest = largest.or_else(|| (0..ORDER_WORD).take_while(|&it| has_run(line, it)).last());
+    largest.map_or(0, |order| (2 << order) - 1)
 }
 
 /// Calls `f` with each set bit of `lo..=hi` until it answers.

@@ -10,8 +10,8 @@
 //! No shim: `Policy::private`, `Policy::coherent`, `Policy::fs_dax`, `Policy::generic` and
 //! `Policy::pci_p2pdma`, because they are constants.
 //!
-//! No shim: `PgmapCore::bare`, `Bare::alloc`, `Bare::claim` and `Bare::free`, because they are in no
-//! build but that of the benchmark.
+//! No shim: `PgmapCore::bare`, `Bare::alloc`, `Bare::claim` and `Bare::free`, because they are in
+//! no build but that of the benchmark.
 //!
 //! No shim: `HeapMeta::zeroed` and `HeapMeta::lines_mut`, because they need the standard library.
 //!
@@ -19,8 +19,8 @@
 //! that formats nothing holds none of it.
 
 use devfolio::{
-    Folio, FolioDesc, FolioMap, FolioPin, FolioSet, HookCx, PgmapCore, PgmapOps, UniqueFolio,
-    UniqueSet,
+    Folio, FolioDesc, FolioMap, FolioPin, FolioSet, HookCx, Magazine, PgmapCore, PgmapOps,
+    UniqueFolio, UniqueSet,
 };
 
 mod folio;
