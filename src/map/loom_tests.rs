@@ -106,7 +106,7 @@ fn lookup_races_with_zap_and_rebirth() {
             drop(folio);
             let zap_fn = move |pgmap: &Shared| {
                 space.unmap(all()).unwrap();
-                // While the other holds the page the second block is handed out, which is not freed.
+                // The second block, while the other holds the first one.
                 let next = pgmap.alloc(Order::BLOCK).unwrap().publish();
                 core::mem::forget(next);
             };
