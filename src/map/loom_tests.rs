@@ -202,6 +202,29 @@ fn lookup_finds_what_is_only_split() {
     });
 }
 
+/// A store that has gone through is told to whoever takes the leaf away, however often the leaf
+/// changed its order meanwhile.
+#[test]
+fn a_store_races_with_leaves_that_are_split_and_joined() {
+    explore_up_to(3, || {
+        with_space(2, |pgmap, world, mut space| {
+            let folio = folio(pgmap);
+            let pages = PfnRange::new(folio.head(), 2).unwrap();
+            let request = MapRequest::new(Vpn::new(0), pages, Rights::READ_WRITE);
+            space.insert(&folio, request).unwrap();
+            let split_fn = move |_: &Shared| {
+                space.demote(all(), Order::ZERO).unwrap();
+                space.promote(all(), Order::MAX);
+                drop(folio);
+                space.unmap(all()).unwrap().nr_dirty_pages
+            };
+            let store_fn = move |_: &Shared| world.reader.touch(Vpn::new(1), Access::Write);
+            let (nr_dirty_pages, stored) = race(pgmap, split_fn, store_fn);
+            assert_eq!(nr_dirty_pages != 0, stored.is_ok(), "{stored:?}");
+        });
+    });
+}
+
 /// The last leaf and the last reference go at once: one hook.
 #[test]
 fn unmap_races_with_put() {
