@@ -123,6 +123,8 @@ mapping {
     FractureUnmapsFirst,
     /// a refused fracture leaves the folio closed
     FractureStaysClosed,
+    /// a pin takes no count
+    PinUncounted,
 }
 concurrent {
     /// a freeze looks at the counts and then stores

@@ -126,7 +126,8 @@ fn hold<'d>(place: AnyPlace<'d>, pfn: Pfn, take: GupTake) -> Result<GupHold<'d>,
     if is_longterm && place.policy().longterm_pins == LongtermPins::Refuse {
         return Err(GupError::LongtermRefused { head: place.head() });
     }
-    place.add(count, 1, pfn).map_err(|refused| match refused {
+    let nr = if seeded!(PinUncounted) && count == Count::Pins { 0 } else { 1 };
+    place.add(count, nr, pfn).map_err(|refused| match refused {
         AddRefused::Dying => GupError::Count(CountError::Dying),
         AddRefused::Word(refused @ Refused::Limit { .. }) => {
             GupError::Count(CountError::refused(refused, count, place.head(), pfn))
