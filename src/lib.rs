@@ -14,6 +14,7 @@
 //! | owners | [`Pgmap`], [`PgmapOps`], [`Policy`], [`Directory`] | extents, hooks, the end of a device |
 //! | exclusive handles | [`UniqueFolio`], [`UniqueSet`], [`Pieces`] | splitting, merging, giving back |
 //! | counted handles | [`Folio`], [`FolioPin`], [`FolioMap`], [`FolioSet`] | references, pins, mappings |
+//! | mappings | [`AddressSpace`], [`PageTable`], [`LeafSet`], [`Gather`] | leaves of any order up to the folio's |
 //! | the specification | `model`, `subject` (feature `model`) | what all of that means, page by page |
 //!
 //! # The life of a folio
@@ -117,6 +118,7 @@ pub mod _documentation {
 #[cfg(doctest)]
 mod compile_fail;
 mod folio;
+mod map;
 mod meta;
 #[cfg(feature = "model")]
 pub mod model;
@@ -133,6 +135,13 @@ pub use folio::{
     Busy, BusyAll, CloneError, CountError, Folio, FolioMap, FolioPin, FolioSet, PinError, PinKind,
     Put, RawFolio, RawMap, RawPin,
 };
+pub use map::{
+    Access, AddressSpace, CutError, Entry, Fracture, FractureError, FractureReason, Fractured,
+    Gather, GupError, GupHold, GupRun, GupSlowError, GupTake, InsertError, Leaf, LeafLimit,
+    LeafPlan, LeafReader, LeafRun, LeafRuns, LeafSet, MapRequest, Mappers, MoveError, NoTable,
+    PageTable, PlanError, Replace, Rights, SoftNode, SoftReader, SoftTable, Unmap, Unmapped, Vpn,
+    VpnRange, ZapRun, fracture, gup, gup_fast, unmap_mapping_range,
+};
 #[cfg(all(feature = "std", not(all(test, loom))))]
 pub use meta::HeapMeta;
 pub use meta::{Count, MetaLine, MetaSize, StaticMeta, Tables};
@@ -140,11 +149,11 @@ pub use meta::{Count, MetaLine, MetaSize, StaticMeta, Tables};
 #[doc(hidden)]
 pub use pgmap::Bare;
 pub use pgmap::{
-    AddExtentError, AllocError, AllocPolicy, AnyFolio, Attach, CheckReport, ClaimError, Contents,
-    DirSlot, Directory, ExtentAttrs, ExtentSlot, FolioDesc, FolioInfo, FolioKind, FreeRangeError,
-    GetError, HookContext, HookCx, Life, LongtermPins, Lookup, Magazine, Map, MemoryType,
-    MergeError, MergeReason, Migration, NewExtent, OnDrop, P2p, PageInfo, Pgmap, PgmapCore,
-    PgmapOps, Pieces, Policy, RawUnique, Reaped, RegisterError, ReviveError, SplitError,
+    AddExtentError, AllocError, AllocPolicy, AnyFolio, AnyPin, Attach, CheckReport, ClaimError,
+    Contents, DirSlot, Directory, ExtentAttrs, ExtentSlot, FolioDesc, FolioInfo, FolioKind,
+    FreeRangeError, GetError, HookContext, HookCx, Life, LongtermPins, Lookup, Magazine, Map,
+    MemoryType, MergeError, MergeReason, Migration, NewExtent, OnDrop, P2p, PageInfo, Pgmap,
+    PgmapCore, PgmapOps, Pieces, Policy, RawUnique, Reaped, RegisterError, ReviveError, SplitError,
     SplitReason, Stats, StillBusy, Tally, UniqueFolio, UniqueSet,
 };
 #[cfg(all(sched, not(all(test, loom))))]

@@ -171,3 +171,13 @@ fn nonsense_is_refused_by_name() {
     );
     assert_eq!(run("--pool 4K").unwrap_err(), "the pool is too small for any request");
 }
+
+/// What the host's MMU shows of files that are truncated while they are read; in small.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+#[test]
+fn no_reader_sees_foreign_bytes_through_the_mmu() {
+    let (holds, out) = run("mmu --cycles 40").unwrap();
+    assert!(holds, "{out}");
+    assert_eq!(number(&out, "foreign reads"), 0.0);
+    assert_eq!(row(&out, "hook calls"), row(&out, "folios made"));
+}

@@ -38,7 +38,7 @@ const FLOORS: &[&[&str]] = &[
 /// The specification stands on the units alone, so that it shares no code with what it judges.
 const BESIDE: &[(&str, &[&str])] = &[
     ("model", &["units"]),
-    ("subject", &["units", "sync", "meta", "zone", "pgmap", "folio", "model"]),
+    ("subject", &["units", "sync", "meta", "zone", "pgmap", "folio", "map", "model"]),
     // Nothing but examples for the documentation.
     ("compile_fail", &[]),
 ];
@@ -48,7 +48,7 @@ const UNSAFE: &[&str] =
     &["meta/", "sync/", "folio/raw.rs", "pgmap/raw.rs", "subject/raw.rs", "capi/"];
 
 /// The modules whose public functions need a shim in `no_std-example`.
-const SHIMMED: &[&str] = &["units", "meta", "zone", "pgmap", "folio"];
+const SHIMMED: &[&str] = &["units", "meta", "zone", "pgmap", "folio", "map"];
 
 const LINES_MAX: usize = 600;
 const COLUMNS_MAX: usize = 100;

@@ -15,6 +15,8 @@ mod generator;
 mod human;
 mod ledger;
 mod measure;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod mmu;
 mod owner;
 mod picture;
 mod plan;
@@ -88,6 +90,8 @@ pub(crate) enum Failure {
         path: String,
         error: io::Error,
     },
+    /// The host's MMU could not be used.
+    Mmu(String),
     Output(io::Error),
 }
 
@@ -96,7 +100,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Args(error) => write!(f, "{error}; --help tells more"),
             Self::Trace { path, error } => write!(f, "{path}: {error}"),
-            Self::Plan(reason) => f.write_str(reason),
+            Self::Plan(reason) | Self::Mmu(reason) => f.write_str(reason),
             Self::NoEvents => f.write_str("the pool is too small for any request"),
             Self::Memory { len_bytes } => {
                 write!(f, "there are no {} for metadata", human::Bytes(*len_bytes))
@@ -120,6 +124,10 @@ impl From<io::Error> for Failure {
 ///
 /// Returns why nothing could be replayed.
 pub(crate) fn run(words: &[String], out: &mut dyn Write, style: Style) -> Result<bool, Failure> {
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    if let Some(("mmu", words)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return mmu::run(words, out).map_err(|error| Failure::Mmu(error.to_string()));
+    }
     let Some(args) = args::parse(words).map_err(Failure::Args)? else {
         out.write_all(args::HELP.as_bytes())?;
         return Ok(true);

@@ -91,7 +91,7 @@ impl CountError {
     /// Says why a count was refused to somebody who asked for the folio at `head` by `pfn`.
     #[cold]
     #[inline(never)]
-    pub(super) const fn refused(refused: Refused, count: Count, head: Pfn, pfn: Pfn) -> Self {
+    pub(crate) const fn refused(refused: Refused, count: Count, head: Pfn, pfn: Pfn) -> Self {
         match refused {
             Refused::NotLive => Self::NotLive { pfn },
             Refused::Closed => Self::Closed { head },

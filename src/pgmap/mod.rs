@@ -15,6 +15,8 @@
 //! | `dying` | every release, the last step of a removal | a scan that found nothing, [`PgmapCore::state`] | all uses happen before anybody learns the end |
 
 mod allocate;
+mod any;
+mod any_pin;
 #[cfg(feature = "bench")]
 mod bare;
 mod bulk;
@@ -43,6 +45,7 @@ pub(crate) mod loom_tests;
 mod tests;
 
 pub use allocate::{AllocError, ClaimError};
+pub use any_pin::AnyPin;
 #[cfg(feature = "bench")]
 pub use bare::Bare;
 pub use carve::{MergeError, MergeReason, Pieces, SplitError, SplitReason};
@@ -66,6 +69,9 @@ pub use set::{FolioDesc, UniqueSet};
 pub use stats::{Stats, Tally};
 pub use unique::{RawUnique, ReviveError, UniqueFolio};
 
+pub(crate) use any::{AnyPlace, Known};
+pub(crate) use any_pin::AddRefused;
 pub(crate) use extent::covers;
 pub(crate) use folio_ref::FolioRef;
+pub(crate) use owner::Core;
 pub(crate) use set::{pop_desc, split_descs};
