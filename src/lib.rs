@@ -14,6 +14,7 @@
 //! | owners | [`Pgmap`], [`PgmapOps`], [`Policy`], [`Directory`] | extents, hooks, the end of a device |
 //! | exclusive handles | [`UniqueFolio`], [`UniqueSet`], [`Pieces`] | splitting, merging, giving back |
 //! | counted handles | [`Folio`], [`FolioPin`], [`FolioMap`], [`FolioSet`] | references, pins, mappings |
+//! | mappings | [`PageTable`], [`LeafPlan`], [`LeafSet`] | leaves of any order up to the folio's |
 //! | the specification | `model`, `subject` (feature `model`) | what all of that means, page by page |
 //!
 //! # The life of a folio
@@ -117,6 +118,7 @@ pub mod _documentation {
 #[cfg(doctest)]
 mod compile_fail;
 mod folio;
+mod map;
 mod meta;
 #[cfg(feature = "model")]
 pub mod model;
@@ -132,6 +134,10 @@ mod zone;
 pub use folio::{
     Busy, BusyAll, CloneError, CountError, Folio, FolioMap, FolioPin, FolioSet, PinError, PinKind,
     Put, RawFolio, RawMap, RawPin,
+};
+pub use map::{
+    Access, Entry, Leaf, LeafLimit, LeafPlan, LeafReader, LeafRun, LeafRuns, LeafSet, NoTable,
+    PageTable, PlanError, Rights, Vpn, VpnRange,
 };
 #[cfg(all(feature = "std", not(all(test, loom))))]
 pub use meta::HeapMeta;

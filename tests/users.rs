@@ -8,6 +8,8 @@ mod c_tokens;
 mod driver_scrub;
 #[path = "../examples/users/hypervisor.rs"]
 mod hypervisor;
+#[path = "../examples/users/page_table.rs"]
+mod page_table;
 #[path = "../examples/users/two_owners.rs"]
 mod two_owners;
 #[path = "../examples/users/unikernel.rs"]
@@ -38,6 +40,11 @@ fn two_owners_share_one_directory() -> Result<(), Box<dyn Error>> {
 #[test]
 fn dma_outlives_every_other_holder() -> Result<(), Box<dyn Error>> {
     vfio::main()
+}
+
+#[test]
+fn a_page_table_takes_sixty_lines() -> Result<(), Box<dyn Error>> {
+    page_table::main()
 }
 
 #[test]

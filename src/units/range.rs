@@ -55,6 +55,18 @@ impl PfnRange {
         }
     }
 
+    /// Returns the naturally aligned run of `order` that holds `pfn`.
+    #[must_use]
+    pub const fn block(pfn: Pfn, order: Order) -> Self {
+        let nr_pages = match NonZeroU64::new(order.nr_pages()) {
+            Some(nr_pages) => nr_pages,
+            // Every order has a page.
+            None => NonZeroU64::MIN,
+        };
+        // INVARIANT: 1 because 2^64 is a multiple of its size.
+        Self { start: pfn.head(order), nr_pages }
+    }
+
     /// Returns the range from `first` to `last`, both included; `None` if `last` is lower, or if
     /// the range had 2^64 pages.
     #[must_use]

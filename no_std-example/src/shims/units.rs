@@ -91,6 +91,11 @@ super::shims! {
         PfnRange::new(start, nr_pages)
     }
 
+    /// Shim of `PfnRange::block`.
+    fn shim_pfn_range_block(pfn: Pfn, order: Order) -> PfnRange {
+        PfnRange::block(pfn, order)
+    }
+
     /// Shim of `PfnRange::between`.
     fn shim_pfn_range_between(first: Pfn, last: Pfn) -> Option<PfnRange> {
         PfnRange::between(first, last)

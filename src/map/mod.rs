@@ -1,0 +1,26 @@
+//! Mapping: leaves of any order up to that of the folio, in page tables of the embedder's own.
+//!
+//! An [`AddressSpace`] puts runs of a folio's pages behind addresses, by the largest leaves that
+//! both alignments and the architecture allow, and counts them: one operation for all leaves of a
+//! folio. What it needs of a page table are two traits, [`LeafReader`] and [`PageTable`]; which
+//! bits an entry has is none of its business. A mapping only counts, so a folio that is mapped by
+//! small leaves stays the folio that it is.
+//!
+//! This floor never names the type of an owner: it finds folios by their pages, in a
+//! [`Directory`](crate::Directory). A page that the directory does not know is foreign, RAM or
+//! MMIO, and is mapped without being counted.
+
+mod leaf;
+mod leaves;
+mod plan;
+mod table;
+mod virt;
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use leaf::{Access, Entry, Leaf, Rights};
+pub use leaves::LeafSet;
+pub use plan::{LeafLimit, LeafPlan, LeafRun, LeafRuns, PlanError};
+pub use table::{LeafReader, NoTable, PageTable};
+pub use virt::{Vpn, VpnRange};
