@@ -2,7 +2,6 @@
 //! through all others.
 
 use devfolio::{Folio, Order, Pfn, PgmapOps};
-use x86_64::structures::paging::PageTableFlags as Flags;
 
 use super::{Failed, Outcome, ensure};
 use crate::machine::serial::say;
@@ -12,17 +11,16 @@ use crate::world::{VRAM, leaf_name};
 
 /// Where the aliases are, 1 TiB and more above the kernel.
 const ALIASES: [u64; 3] = [0x100_0000_0000, 0x110_0000_0000, 0x120_0000_0000];
-const RIGHTS: Flags = Flags::WRITABLE.union(Flags::NO_EXECUTE);
 
 /// Folios of 1 GiB, 2 MiB and 4 KiB, by all leaves that are not larger than they are.
 pub fn run() -> Outcome {
     let tables = Tables::new().ok_or(Failed)?;
-    Tables::activate(Some(&tables));
+    paging::activate(Some(&tables));
     let outcome = [Order::REGION, Order::BLOCK, Order::ZERO].into_iter().try_for_each(|order| {
         let folio = VRAM.alloc(order)?.publish();
         alias(&tables, folio)
     });
-    Tables::activate(None);
+    paging::activate(None);
     tables.destroy();
     outcome
 }
@@ -37,7 +35,7 @@ fn alias<O: PgmapOps>(tables: &Tables, folio: Folio<'_, O>) -> Outcome {
         let count = (pages.nr_pages() >> leaf.as_u8()) as u32;
         // Counted first, then mapped. One operation, however many leaves there are.
         let _ = folio.map(count)?.into_raw();
-        let mapped = paging::map_run(tables, address, pages, leaf, RIGHTS)?;
+        let mapped = paging::map_run(tables, address, pages, leaf)?;
         ensure!(mapped == count, "{mapped} leaves, and not {count}");
         nr_leaves += count;
     }
@@ -84,7 +82,7 @@ fn unmap<O: PgmapOps>(
         ensure!(is_live, "folio {head} is free while {address:#x} maps it");
         let last = address + ((nr_pages - 1) << 12);
         let nr_leaves = paging::clear_run(tables, address, nr_pages);
-        paging::flush_all();
+        paging::flush(address, nr_pages);
         ensure!(traps::try_read(address).is_none(), "{address:#x} can still be read");
         ensure!(traps::try_read(last).is_none(), "{last:#x} can still be read");
         // SAFETY: These leaves were counted, and no TLB has a translation left.

@@ -4,7 +4,6 @@
 //! the page must be nobody else's until the pin goes as well.
 
 use devfolio::{FolioPin, Order, Pfn, PinKind};
-use x86_64::structures::paging::PageTableFlags as Flags;
 
 use super::{Failed, Outcome, ensure};
 use crate::machine::edu::Edu;
@@ -14,7 +13,6 @@ use crate::world::{VRAM, Vram, address_of};
 
 /// Two places in two address spaces.
 const ADDRESSES: [u64; 2] = [0x100_0000_0000, 0x180_0020_0000];
-const RIGHTS: Flags = Flags::WRITABLE.union(Flags::NO_EXECUTE);
 /// All of a page but a word: some versions of the device take its last byte to be out of bounds.
 const LEN: u64 = 4096 - 8;
 const OLD: u64 = 0x1111_0000_1111_0000;
@@ -50,7 +48,7 @@ pub fn run() -> Outcome {
     let spaces = [Tables::new().ok_or(Failed)?, Tables::new().ok_or(Failed)?];
     let _ = folio.map(2)?.into_raw();
     for (tables, address) in spaces.iter().zip(ADDRESSES) {
-        paging::map_run(tables, address, folio.range(), Order::ZERO, RIGHTS)?;
+        paging::map_run(tables, address, folio.range(), Order::ZERO)?;
     }
     let pin = folio.pin(PinKind::Short)?;
     let hooks = VRAM.ops().tally.hooks();
@@ -59,7 +57,7 @@ pub fn run() -> Outcome {
 
     for (tables, address) in spaces.into_iter().zip(ADDRESSES) {
         let nr_leaves = paging::clear_run(&tables, address, 1);
-        paging::flush(address);
+        paging::flush_leaf(address);
         // SAFETY: The leaf was counted, and no TLB has a translation left.
         unsafe { VRAM.unmap_raw(page, nr_leaves) }?;
         tables.destroy();

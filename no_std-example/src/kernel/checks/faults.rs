@@ -1,31 +1,30 @@
 //! Memory that is mapped when it is touched: the page-fault handler allocates a folio, counts the
 //! leaf and maps it.
 
-use devfolio::Order;
-use x86_64::structures::paging::PageTableFlags as Flags;
+use devfolio::{Leaf, Order, Rights, Vpn};
 
 use super::{Failed, Outcome, ensure};
 use crate::machine::serial::say;
 use crate::machine::traps::{self, Resolution};
-use crate::paging::{self, Leaf, SetError, Tables};
+use crate::paging::{self, SetError, Tables};
 use crate::world::{VRAM, leaf_name};
 
-/// Where pages appear, and where blocks do.
-const PAGES: u64 = 0x130_0000_0000;
-const BLOCKS: u64 = 0x150_0000_0000;
+/// Where pages appear.
+pub const PAGES: u64 = 0x130_0000_0000;
+/// Where blocks appear.
+pub const BLOCKS: u64 = 0x150_0000_0000;
 /// How large each of the two parts is.
 const LEN: u64 = 1 << 35;
-const RIGHTS: Flags = Flags::WRITABLE.union(Flags::NO_EXECUTE);
 
 /// Faults pages and blocks in, and lets them all go.
 pub fn run() -> Outcome {
     let tables = Tables::new().ok_or(Failed)?;
-    Tables::activate(Some(&tables));
+    paging::activate(Some(&tables));
     let outcome = traps::with_resolver(resolve, || {
         touch(&tables, PAGES, Order::ZERO, 600)?;
         touch(&tables, BLOCKS, Order::BLOCK, 8)
     });
-    Tables::activate(None);
+    paging::activate(None);
     tables.destroy();
     outcome
 }
@@ -37,13 +36,12 @@ pub fn resolve(address: u64) -> Resolution {
         BLOCKS.. if address < BLOCKS + LEN => Order::BLOCK,
         _ => return Resolution::Refused,
     };
-    let tables = Tables::current();
     let Ok(folio) = VRAM.alloc(order) else { return Resolution::Refused };
     let folio = folio.publish();
     let Ok(counted) = folio.map(1) else { return Resolution::Refused };
-    let leaf = Leaf { pfn: folio.head(), order, flags: RIGHTS };
-    let address = address & !((order.nr_pages() << 12) - 1);
-    match tables.set(address, leaf) {
+    let leaf = Leaf::new(folio.head(), order, Rights::READ_WRITE);
+    let vpn = Vpn::new(address >> 12).head(order);
+    match Tables::insert_at(paging::active_root(), vpn, &leaf) {
         Ok(()) => {
             let _ = counted.into_raw();
             Resolution::Mapped
@@ -68,15 +66,15 @@ fn touch(tables: &Tables, start: u64, order: Order, nr: u64) -> Outcome {
     for address in addresses.clone() {
         let found = traps::try_read(address);
         ensure!(found == Some(!address), "{address:#x} holds {found:x?}");
-        let leaf = tables.read(address);
+        let leaf = tables.leaf(Vpn::new(address >> 12));
         ensure!(leaf.is_some_and(|leaf| leaf.order == order), "{address:#x}: {leaf:?}");
     }
     ensure!(traps::nr_faults() - before.0 == nr, "what is mapped faults again");
     ensure!(traps::try_read(start - 8).is_none(), "the page before the part is mapped");
 
     for address in addresses {
-        let leaf = tables.clear(address).ok_or(Failed)?;
-        paging::flush(address);
+        let leaf = tables.take(Vpn::new(address >> 12)).ok_or(Failed)?;
+        paging::flush_leaf(address);
         // SAFETY: The handler has counted the leaf, and no TLB has a translation left.
         unsafe { VRAM.unmap_raw(leaf.pfn, 1) }?;
     }

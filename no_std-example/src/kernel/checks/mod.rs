@@ -1,6 +1,7 @@
 //! What is shown, one line each: a check that cannot fail has no line.
 
 mod aliases;
+mod cost;
 mod devices;
 mod dma;
 mod faults;
@@ -11,7 +12,7 @@ use core::fmt;
 use crate::machine::pci::{self, Bar};
 use crate::machine::serial::{Verdict, say};
 use crate::machine::start::StartInfo;
-use crate::machine::{cpus, frames};
+use crate::machine::{clock, cpus, frames};
 use crate::world::{STORE, VRAM};
 
 /// What does not hold has been printed.
@@ -64,6 +65,9 @@ fn all(info: &StartInfo) -> Outcome {
     check("page fault mapped", faults::run())?;
     if 1 < cpus::nr_online() {
         check("no foreign bytes on a second CPU", second::run())?;
+    }
+    if clock::counts_instructions() {
+        cost::run()?;
     }
     check("nothing leaked", nothing_leaked(at_start))?;
     say!("{}{}", VRAM.draw(64, 2), STORE.draw(64, 1));

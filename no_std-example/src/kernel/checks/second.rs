@@ -3,17 +3,15 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use devfolio::Order;
-use x86_64::structures::paging::PageTableFlags as Flags;
+use devfolio::{Leaf, Order, Rights, Vpn};
 
 use super::{Failed, Outcome, ensure};
 use crate::machine::serial::say;
 use crate::machine::{cpus, memory, traps};
-use crate::paging::{self, Leaf, Tables};
+use crate::paging::{self, Tables};
 use crate::world::{VRAM, address_of};
 
 const ADDRESS: u64 = 0x140_0000_0000;
-const RIGHTS: Flags = Flags::WRITABLE.union(Flags::NO_EXECUTE);
 const OURS: u64 = 0x5555_5555;
 const FOREIGN: u64 = 0xffff_ffff;
 const ROUNDS: u32 = 2000;
@@ -26,8 +24,8 @@ static ROOT: AtomicU64 = AtomicU64::new(0);
 
 /// The second CPU's part.
 fn read_all_the_time() {
-    let home = Tables::current();
-    Tables::activate_root(ROOT.load(Ordering::Acquire));
+    let home = paging::active_root();
+    paging::activate_root(ROOT.load(Ordering::Acquire));
     // Ends: the first CPU says when.
     while !IS_OVER.load(Ordering::Acquire) {
         match traps::try_read(ADDRESS) {
@@ -36,7 +34,7 @@ fn read_all_the_time() {
             Some(_) => drop(NR_FOREIGN.fetch_add(1, Ordering::Relaxed)),
         }
     }
-    Tables::activate(Some(&home));
+    paging::activate_root(home);
 }
 
 /// Maps, unmaps and gives the page to somebody else while the second CPU reads.
@@ -68,7 +66,8 @@ fn change_hands(tables: &Tables) -> Outcome {
     let page = folio.head();
     write(address_of(page), OURS);
     let _ = folio.map(1)?.into_raw();
-    tables.set(ADDRESS, Leaf { pfn: page, order: Order::ZERO, flags: RIGHTS })?;
+    let leaf = Leaf::new(page, Order::ZERO, Rights::READ_WRITE);
+    tables.insert(Vpn::new(ADDRESS >> 12), &leaf)?;
     drop(folio);
     let seen = NR_OURS.load(Ordering::Relaxed);
     // Ends: the second CPU reads all the time.
@@ -76,8 +75,8 @@ fn change_hands(tables: &Tables) -> Outcome {
         core::hint::spin_loop();
     }
 
-    let leaf = tables.clear(ADDRESS).ok_or(Failed)?;
-    paging::flush(ADDRESS);
+    let leaf = tables.take(Vpn::new(ADDRESS >> 12)).ok_or(Failed)?;
+    paging::flush_leaf(ADDRESS);
     // SAFETY: The leaf was counted, and no TLB has a translation left.
     unsafe { VRAM.unmap_raw(leaf.pfn, 1) }?;
 

@@ -2,6 +2,7 @@
 
 pub mod acpi;
 pub mod boot;
+pub mod clock;
 pub mod cpus;
 pub mod edu;
 pub mod frames;

@@ -235,6 +235,18 @@ pub fn try_write(address: u64, value: u64) -> bool {
     is_there != 0
 }
 
+/// Writes a word at a virtual address of user memory that is mapped, or that the handler maps.
+///
+/// # Panics
+///
+/// As for [`try_read`], and if nothing is mapped there.
+#[inline(always)]
+pub fn touch(address: u64) {
+    check(address);
+    // SAFETY: As for `try_write`.
+    unsafe { core::arch::asm!("mov [{0}], {0}", in(reg) address, options(nostack)) };
+}
+
 fn check(address: u64) {
     let is_user = (super::memory::DIRECT_END..1 << 47).contains(&address);
     assert!(is_user && address.is_multiple_of(8), "{address:#x} is no word of user memory");

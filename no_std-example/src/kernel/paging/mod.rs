@@ -1,0 +1,89 @@
+//! Page tables of this machine, four levels of them, with leaves of 4 KiB, 2 MiB and 1 GiB.
+//!
+//! What an entry and an address look like comes from the crate `x86_64`. Entries are read and
+//! written as atomics, since other CPUs, and lockless lookups, read them at the same time.
+
+mod entry;
+mod tables;
+mod traits;
+
+pub use tables::{SetError, Tables};
+
+use devfolio::{Leaf, LeafLimit, LeafPlan, LeafSet, Order, PfnRange, Rights, Vpn};
+use x86_64::registers::control::{Cr3, Cr3Flags};
+use x86_64::structures::paging::PhysFrame;
+use x86_64::{PhysAddr, VirtAddr, instructions::tlb};
+
+use crate::machine::{boot, cpus};
+
+/// How many pages are flushed one by one.
+const FLUSH_MAX: u64 = 32;
+
+/// Makes this CPU use the tables, or those that it booted with.
+pub fn activate(tables: Option<&Tables>) {
+    activate_root(tables.map_or(boot::root_address(), Tables::root));
+}
+
+/// Makes this CPU use the tables with that root, which another CPU may own.
+pub fn activate_root(root: u64) {
+    let frame = PhysFrame::containing_address(PhysAddr::new_truncate(root));
+    // SAFETY: All roots have the entry through which the kernel is mapped.
+    unsafe { Cr3::write(frame, Cr3Flags::empty()) };
+}
+
+/// Returns the root of the tables that this CPU uses.
+pub fn active_root() -> u64 {
+    Cr3::read().0.start_address().as_u64()
+}
+
+/// Flushes so many pages on all CPUs.
+#[inline]
+pub fn flush(address: u64, nr_pages: u64) {
+    if nr_pages <= FLUSH_MAX {
+        for page in 0..nr_pages {
+            tlb::flush(VirtAddr::new_truncate(address + (page << 12)));
+        }
+    } else {
+        tlb::flush_all();
+    }
+    cpus::flush_others();
+}
+
+/// Flushes the translation that a leaf has, whatever its order, on all CPUs.
+#[inline]
+pub fn flush_leaf(address: u64) {
+    flush(address, 1);
+}
+
+/// Maps a run of pages by leaves of one order, by hand, and returns how many leaves that took.
+///
+/// # Errors
+///
+/// Says why not; what was mapped before stays.
+pub fn map_run(
+    tables: &Tables,
+    address: u64,
+    pages: PfnRange,
+    order: Order,
+) -> Result<u32, SetError> {
+    let limit = LeafLimit::Exactly(order);
+    let vpn = Vpn::new(address >> 12);
+    let plan = LeafPlan::new(vpn, pages, Order::MAX, LeafSet::X86_64, limit);
+    for (vpn, pfn, order) in plan.map_err(|_| SetError::Shape)?.leaves() {
+        tables.insert(vpn, &Leaf::new(pfn, order, Rights::READ_WRITE))?;
+    }
+    Ok(plan.map_or(0, |plan| plan.nr_leaves() as u32))
+}
+
+/// Takes the leaves of a run out, by hand and without a flush, and returns how many there were.
+pub fn clear_run(tables: &Tables, address: u64, nr_pages: u64) -> u32 {
+    let mut nr_leaves = 0;
+    let mut offset = 0;
+    // Ends: the offset grows by a leaf, or by a page.
+    while offset < nr_pages {
+        let leaf = tables.take(Vpn::new((address >> 12) + offset));
+        nr_leaves += u32::from(leaf.is_some());
+        offset += leaf.map_or(1, |leaf| leaf.order.nr_pages());
+    }
+    nr_leaves
+}
