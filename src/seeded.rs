@@ -94,6 +94,8 @@ sequential {
     MergeKeepsWord,
     /// a folio that is dropped unpublished counts as clean
     DropClean,
+    /// a pin takes no count
+    PinUncounted,
 }
 concurrent {
     /// a freeze looks at the counts and then stores

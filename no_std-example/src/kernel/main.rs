@@ -9,6 +9,8 @@
 mod checks;
 mod machine;
 mod paging;
+#[cfg(seeded_bugs)]
+mod seed;
 mod world;
 
 use machine::serial::{self, Verdict, say};
@@ -27,6 +29,11 @@ extern "C" fn first_cpu(info: u64) -> ! {
 
 fn run(info: &StartInfo) -> Verdict {
     say!("devfolio on bare metal, {} CPU(s)", cpus::start());
+    #[cfg(seeded_bugs)]
+    if seed::plant(info).is_none() {
+        say!("FAIL: there is no such seeded bug");
+        return Verdict::Bad;
+    }
     let verdict = checks::run(info);
     say!("{}", if verdict == Verdict::Good { "all checks passed" } else { "FAILED" });
     verdict

@@ -1,0 +1,19 @@
+//! Seeded bugs: what the checks must notice.
+
+use devfolio::seeded::{self, Bug};
+
+use crate::machine::serial::say;
+use crate::machine::start::StartInfo;
+
+/// By the names that `run --seed` takes.
+const BUGS: &[(&str, Bug)] = &[("pin-takes-no-count", Bug::PinUncounted)];
+
+/// Seeds the bug that the command line names.
+pub fn plant(info: &StartInfo) -> Option<()> {
+    let mut buffer = [0; 256];
+    let name = info.option("seed", &mut buffer)?;
+    let (name, bug) = BUGS.iter().find(|(other, _)| *other == name)?;
+    say!("  seeded: {name}");
+    seeded::activate(*bug as usize + 1);
+    Some(())
+}
