@@ -14,7 +14,7 @@
 //! | owners | [`Pgmap`], [`PgmapOps`], [`Policy`], [`Directory`] | extents, hooks, the end of a device |
 //! | exclusive handles | [`UniqueFolio`], [`UniqueSet`], [`Pieces`] | splitting, merging, giving back |
 //! | counted handles | [`Folio`], [`FolioPin`], [`FolioMap`], [`FolioSet`] | references, pins, mappings |
-//! | mappings | [`PageTable`], [`LeafPlan`], [`LeafSet`] | leaves of any order up to the folio's |
+//! | mappings | [`AddressSpace`], [`PageTable`], [`LeafSet`], [`Gather`] | leaves of any order up to the folio's |
 //! | the specification | `model`, `subject` (feature `model`) | what all of that means, page by page |
 //!
 //! # The life of a folio
@@ -136,8 +136,9 @@ pub use folio::{
     Put, RawFolio, RawMap, RawPin,
 };
 pub use map::{
-    Access, Entry, Leaf, LeafLimit, LeafPlan, LeafReader, LeafRun, LeafRuns, LeafSet, NoTable,
-    PageTable, PlanError, Rights, Vpn, VpnRange,
+    Access, AddressSpace, CutError, Entry, Gather, InsertError, Leaf, LeafLimit, LeafPlan,
+    LeafReader, LeafRun, LeafRuns, LeafSet, MapRequest, MoveError, NoTable, PageTable, PlanError,
+    Replace, Rights, SoftNode, SoftReader, SoftTable, Unmapped, Vpn, VpnRange, ZapRun,
 };
 #[cfg(all(feature = "std", not(all(test, loom))))]
 pub use meta::HeapMeta;

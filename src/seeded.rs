@@ -12,12 +12,14 @@ static ACTIVE: AtomicUsize = AtomicUsize::new(0);
 macro_rules! bugs {
     (
         sequential { $($(#[doc = $text:literal])* $name:ident,)* }
+        mapping { $($(#[doc = $map_text:literal])* $map:ident,)* }
         concurrent { $($(#[doc = $race_text:literal])* $race:ident,)* }
     ) => {
         /// The faults that can be seeded.
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         pub enum Bug {
             $($(#[doc = $text])* $name,)*
+            $($(#[doc = $map_text])* $map,)*
             $($(#[doc = $race_text])* $race,)*
         }
 
@@ -25,6 +27,9 @@ macro_rules! bugs {
             /// Those that one thread can meet, in the order of the list.
             pub const ALL: &'static [(Self, &'static str)] =
                 &[$((Self::$name, concat!($($text),*)),)*];
+            /// Those of page tables, in the order of the list.
+            pub const MAPPING: &'static [(Self, &'static str)] =
+                &[$((Self::$map, concat!($($map_text),*)),)*];
             /// Those that take two threads, with their names.
             pub const CONCURRENT: &'static [(Self, &'static str)] =
                 &[$((Self::$race, stringify!($race)),)*];
@@ -97,6 +102,26 @@ sequential {
     /// a pin takes no count
     PinUncounted,
 }
+mapping {
+    /// a leaf may be larger than the folio
+    LeafAboveFolio,
+    /// the leaves of a mapping count once together
+    CountsPages,
+    /// counts are dropped before the flush
+    PutBeforeFlush,
+    /// a gather does not carry dirty
+    ZapLosesDirty,
+    /// dirty is lost when leaves are joined
+    JoinLosesDirty,
+    /// leaves are joined over the end of a folio
+    JoinBeyondFolio,
+    /// dirty is lost when a mapping moves
+    MoveLosesDirty,
+    /// the copies of a fork are not counted
+    CopiesUncounted,
+    /// a refused mapping keeps its table pages
+    ReservedLeaks,
+}
 concurrent {
     /// a freeze looks at the counts and then stores
     FreezeByStore,
@@ -139,16 +164,21 @@ concurrent {
 }
 }
 
-/// Activates a bug, counted from one in the order of [`Bug::ALL`]; zero deactivates.
+/// Activates a bug, counted from one in the order of the lists; zero deactivates.
 pub fn activate(number: usize) {
     // ORDERING: Relaxed. Set before anything else happens.
     ACTIVE.store(number, Ordering::Relaxed);
 }
 
+/// Activates this bug alone.
+pub fn activate_bug(bug: Bug) {
+    activate((bug as usize).wrapping_add(1));
+}
+
 /// Activates one of [`Bug::CONCURRENT`] by its name; false if there is none of that name.
 pub fn activate_concurrent(name: &str) -> bool {
     let found = Bug::CONCURRENT.iter().find(|(_, other)| *other == name);
-    found.map(|(bug, _)| activate((*bug as usize).wrapping_add(1))).is_some()
+    found.map(|(bug, _)| activate_bug(*bug)).is_some()
 }
 
 pub(crate) fn is(bug: Bug) -> bool {

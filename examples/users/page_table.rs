@@ -16,8 +16,9 @@ use core::error::Error;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use devfolio::{
-    Entry, Leaf, LeafLimit, LeafPlan, LeafReader, LeafSet, NoTable, Order, PageTable, Pfn,
-    PfnRange, Rights, Vpn, VpnRange,
+    AddressSpace, Attach, DirSlot, Directory, Entry, ExtentAttrs, ExtentSlot, Leaf, LeafReader,
+    LeafSet, MapRequest, MetaLine, MetaSize, NoTable, Order, PageTable, Pfn, PfnRange, Pgmap,
+    PgmapOps, Policy, Rights, Tables, Vpn, VpnRange,
 };
 
 const LEAF: u64 = 1; // bit 1: a table; bits 2..5: rights; 5: accessed; 6: dirty; from 12: a number
@@ -37,10 +38,8 @@ fn encode(leaf: Leaf) -> u64 {
 }
 
 // ---------------------------------------------------------------------------------------------
-struct TwoLevels<'t> {
-    nodes: &'t [Node], // the first one is the root
-    free: Vec<usize>,
-}
+#[rustfmt::skip] // the first node is the root
+struct TwoLevels<'t> { nodes: &'t [Node], free: Vec<usize>, reserved: Vec<usize> }
 
 impl TwoLevels<'_> {
     fn root(&self, vpn: Vpn) -> &AtomicU64 {
@@ -55,8 +54,10 @@ impl TwoLevels<'_> {
     }
 }
 
+#[rustfmt::skip]
 impl LeafReader for TwoLevels<'_> {
     fn read(&self, vpn: Vpn) -> Entry {
+        if !self.addresses().contains(vpn) { return Entry::Empty { log2_pages: 0 } }
         let (entry, order) = self.entry(vpn);
         let leaf = decode(entry.load(Ordering::Acquire), order);
         leaf.map_or(Entry::Empty { log2_pages: order.as_u8() }, Entry::Leaf)
@@ -67,15 +68,19 @@ impl LeafReader for TwoLevels<'_> {
 impl PageTable for TwoLevels<'_> {
     fn leaf_set(&self) -> LeafSet { LeafSet::PAGES.with(Order::BLOCK) }
     fn addresses(&self) -> VpnRange { VpnRange::block(Vpn::new(0), Order::REGION) }
-    fn flush(&mut self, _: VpnRange) {} // nothing caches this table; hardware would
+    fn flush(&mut self, _: VpnRange) {} // hardware caches; this table has none
 
     fn reserve(&mut self, range: VpnRange, order: Order) -> Result<(), NoTable> {
-        let blocks = range.start().as_u64() >> 9..=range.last().as_u64() >> 9;
-        let has_none = |vpn: &Vpn| self.root(*vpn).load(Ordering::Relaxed) & TABLE == 0;
-        let mut missing = blocks.map(|block| Vpn::new(block << 9)).filter(has_none);
-        let first_without = missing.nth(self.free.len()).filter(|_| order < Order::BLOCK);
-        first_without.map_or(Ok(()), |vpn| Err(NoTable { vpn }))
+        for block in range.start().as_u64() >> 9..=range.last().as_u64() >> 9 {
+            let vpn = Vpn::new(block << 9);
+            if order < Order::BLOCK && self.root(vpn).load(Ordering::Relaxed) & TABLE == 0 {
+                self.reserved.push(self.free.pop().ok_or(NoTable { vpn })?);
+            }
+        }
+        Ok(())
     }
+
+    fn trim(&mut self, _: VpnRange) { self.free.append(&mut self.reserved) }
 
     fn set(&mut self, vpn: Vpn, leaf: Leaf) {
         if leaf.order == Order::BLOCK {
@@ -83,7 +88,7 @@ impl PageTable for TwoLevels<'_> {
             return self.free.extend((old & TABLE != 0).then_some((old >> 12) as usize));
         }
         if self.root(vpn).load(Ordering::Relaxed) == 0 {
-            let Some(node) = self.free.pop() else { return }; // reserved, so there is one
+            let Some(node) = self.reserved.pop() else { return }; // never: it was reserved
             self.root(vpn).store((node as u64) << 12 | TABLE, Ordering::Release);
         }
         self.entry(vpn).0.store(encode(leaf), Ordering::Release);
@@ -101,25 +106,47 @@ impl PageTable for TwoLevels<'_> {
 }
 // ---------------------------------------------------------------------------------------------
 
+struct Cxl;
+
+impl PgmapOps for Cxl {
+    type Private = ();
+}
+
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
-    let nodes: Vec<Node> = (0..3).map(|_| [const { AtomicU64::new(0) }; 512]).collect();
-    let mut table = TwoLevels { nodes: &nodes, free: vec![2, 1] };
+    let extent = PfnRange::new(Pfn::new(0x1_0000), 1 << 12)?;
+    let nr_lines = MetaSize::of(extent, Tables::Dense).lines();
+    let mut lines: Vec<_> = (0..nr_lines).map(|_| MetaLine::ZERO).collect();
+    let slots = [const { ExtentSlot::new() }];
+    let pgmap = Pgmap::new(Cxl, Policy::coherent(), &slots);
+    pgmap.add_extent(extent, ExtentAttrs::NEW, Tables::Dense, &mut lines, Attach::Zeroed)?;
+    let slots = [const { DirSlot::new() }];
+    let directory = Directory::new(&slots);
+    directory.register(&pgmap)?;
+
+    let nodes: Vec<Node> = (0..4).map(|_| [const { AtomicU64::new(0) }; 512]).collect();
+    let table = TwoLevels { nodes: &nodes, free: vec![3, 2, 1], reserved: Vec::new() };
+    let mut space = AddressSpace::new(table, &directory);
 
     // 513 pages of a folio of 4 MiB: a large leaf, and a small one behind it.
-    let (vpn, pages) = (Vpn::new(0x200), PfnRange::new(Pfn::new(0x1_0000), 513)?);
-    let order = Order::new(10).ok_or("no order")?;
-    let plan = LeafPlan::new(vpn, pages, order, table.leaf_set(), LeafLimit::Largest)?;
-    table.reserve(plan.addresses(), Order::ZERO)?;
-    for (vpn, pfn, order) in plan.leaves() {
-        table.set(vpn, Leaf::new(pfn, order, Rights::READ));
-    }
-    let last = table.read(Vpn::new(0x400)).leaf().ok_or("the last page is not mapped")?;
-    assert_eq!((last.pfn, last.order), (Pfn::new(0x1_0200), Order::ZERO));
+    let folio = pgmap.alloc(Order::new(10).ok_or("no order")?)?.publish();
+    let (vpn, pages) = (Vpn::new(0x200), PfnRange::new(folio.head(), 513)?);
+    assert_eq!(space.insert(&folio, MapRequest::new(vpn, pages, Rights::READ_WRITE))?, 2);
 
-    // Smaller leaves in place of the large one: the pages and the rights stay what they are.
-    table.reserve(VpnRange::block(vpn, Order::BLOCK), Order::ZERO)?;
-    table.split(vpn, Order::ZERO);
-    let inner = table.read(Vpn::new(0x207)).leaf().ok_or("a page has got lost")?;
-    assert_eq!(inner, Leaf::new(Pfn::new(0x1_0007), Order::ZERO, Rights::READ));
+    // RAM beside it, which nobody counts.
+    let ram = PfnRange::new(Pfn::new(0x800), 512)?;
+    space.insert_foreign(MapRequest::new(Vpn::new(0x600), ram, Rights::READ))?;
+
+    // One page out of the middle of the large leaf, which becomes 511 small ones.
+    space.unmap(VpnRange::page(Vpn::new(0x207)))?;
+    assert_eq!(folio.mapcount(), 512);
+    let inner = space.table().read(Vpn::new(0x208)).leaf().ok_or("a page has got lost")?;
+    assert_eq!((inner.pfn.offset_from(folio.head()), inner.order), (Some(8), Order::ZERO));
+
+    // The folio is still one, and goes back when the last leaf does.
+    drop(folio);
+    let unmapped = space.unmap(space.table().addresses())?;
+    assert_eq!((unmapped.nr_leaves, unmapped.nr_pages), (513, 1024));
+    assert_eq!(pgmap.stats().free_pages, extent.nr_pages());
+    println!("page table: {unmapped:?}");
     Ok(())
 }

@@ -89,7 +89,7 @@ impl core::error::Error for CountError {}
 
 impl CountError {
     /// Says why a count was refused to somebody who asked for the folio at `head` by `pfn`.
-    pub(super) const fn refused(refused: Refused, count: Count, head: Pfn, pfn: Pfn) -> Self {
+    pub(crate) const fn refused(refused: Refused, count: Count, head: Pfn, pfn: Pfn) -> Self {
         match refused {
             Refused::NotLive => Self::NotLive { pfn },
             Refused::Closed => Self::Closed { head },

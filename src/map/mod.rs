@@ -10,17 +10,27 @@
 //! [`Directory`](crate::Directory). A page that the directory does not know is foreign, RAM or
 //! MMIO, and is mapped without being counted.
 
+mod cut;
+mod gather;
 mod leaf;
 mod leaves;
+mod moves;
 mod plan;
+mod soft;
+mod space;
 mod table;
 mod virt;
+mod walk;
 
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+pub use gather::{Gather, Unmapped, ZapRun};
 pub use leaf::{Access, Entry, Leaf, Rights};
 pub use leaves::LeafSet;
+pub use moves::MoveError;
 pub use plan::{LeafLimit, LeafPlan, LeafRun, LeafRuns, PlanError};
+pub use soft::{Replace, SoftNode, SoftReader, SoftTable};
+pub use space::{AddressSpace, CutError, InsertError, MapRequest};
 pub use table::{LeafReader, NoTable, PageTable};
 pub use virt::{Vpn, VpnRange};

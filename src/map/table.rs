@@ -5,7 +5,7 @@ use core::fmt;
 use super::leaf::{Entry, Leaf, Rights};
 use super::leaves::LeafSet;
 use super::virt::{Vpn, VpnRange};
-use crate::units::Order;
+use crate::units::{Order, PfnRange};
 
 /// The reading half of a page table: what a lockless lookup uses.
 ///
@@ -18,7 +18,8 @@ use crate::units::Order;
 ///
 /// Mirrors what `gup_fast` of Linux does between `pgd_offset` and `ptep_get_lockless`.
 pub trait LeafReader {
-    /// Returns what there is for an address at this moment.
+    /// Returns what there is for an address at this moment; nothing is where the table does not
+    /// translate.
     ///
     /// # Context
     ///
@@ -31,7 +32,8 @@ pub trait LeafReader {
 ///
 /// Whoever has it exclusively writes; [`AddressSpace`](super::AddressSpace) does so by these
 /// methods alone, and takes none of them for granted: a page table that lies spoils counts, and
-/// nothing else. All of them but [`reserve`](PageTable::reserve) cannot fail.
+/// nothing else. All of them but [`reserve`](PageTable::reserve) cannot fail. They are called for
+/// [`addresses`](PageTable::addresses) of the table only; what a caller says beyond is empty.
 pub trait PageTable: LeafReader {
     /// Returns the orders of leaf that this table can hold. Always the same.
     fn leaf_set(&self) -> LeafSet;
@@ -39,19 +41,28 @@ pub trait PageTable: LeafReader {
     /// Returns the addresses that this table translates. Always the same.
     fn addresses(&self) -> VpnRange;
 
+    /// Returns whether an entry can name these pages. Always the same; most tables can name all.
+    fn can_hold(&self, pages: PfnRange) -> bool {
+        let _ = pages;
+        true
+    }
+
     /// Makes sure that any part of `range` can have leaves of `order` or more without another
     /// table page: neither `set` nor `split` fails afterwards.
     ///
-    /// Called before anything is changed. Tables under what is empty may be linked there and then;
-    /// those that will take the place of a leaf have to wait. Mirrors `pte_alloc`.
+    /// Called before anything is changed. Tables below what is empty may be linked at once, those
+    /// that will take the place of a leaf have to wait. Promises add up over several calls, which
+    /// are for parts that do not overlap, until they are used or [`trim`](PageTable::trim) forgets
+    /// them. Mirrors `pte_alloc`.
     ///
     /// # Errors
     ///
-    /// Returns [`NoTable`] if there are not enough table pages. No leaf has changed; what was
-    /// reserved so far may stay until [`trim`](PageTable::trim), which follows.
+    /// Returns [`NoTable`] if there are not enough table pages. No leaf has changed, and `trim`
+    /// follows.
     fn reserve(&mut self, range: VpnRange, order: Order) -> Result<(), NoTable>;
 
-    /// Gives back what was reserved and not used, and the table pages of `range` that hold nothing.
+    /// Forgets what was reserved and not used, and gives back the table pages of `range` that hold
+    /// nothing.
     ///
     /// Leaves of the range have been flushed. Whoever unlinks a table page here flushes what a
     /// walker may have cached of it, and waits for lockless readers if the page is to be anything
@@ -84,16 +95,7 @@ pub trait PageTable: LeafReader {
     /// As it stands this is break-before-make: clear, flush, set. Architectures that may replace a
     /// leaf by a table in one store do that instead, and flush. Mirrors `__split_huge_pmd`.
     fn split(&mut self, vpn: Vpn, order: Order) {
-        let Some(old) = self.clear(vpn) else { return };
-        let addresses = old.addresses(vpn);
-        self.flush(addresses);
-        let step = order.nr_pages();
-        let mut next = Some(addresses.start());
-        // Ends: `next` rises up to the end of the leaf.
-        while let Some(vpn) = next.filter(|&vpn| addresses.contains(vpn)) {
-            self.set(vpn, old.piece(vpn, order));
-            next = vpn.checked_add(step);
-        }
+        split_by_break(self, vpn, order);
     }
 
     /// Replaces all leaves around `vpn`, which are contiguous and of the same rights, by one of
@@ -103,21 +105,40 @@ pub trait PageTable: LeafReader {
     /// table by a leaf in one store do that instead, flush, and collect the bits that were set in
     /// the table until then. Mirrors `collapse_huge_page` without the copy.
     fn join(&mut self, vpn: Vpn, order: Order) {
-        let addresses = VpnRange::block(vpn, order);
-        let mut whole: Option<Leaf> = None;
-        let mut next = Some(addresses.start());
-        // Ends: `next` rises up to the end of the block.
-        while let Some(vpn) = next.filter(|&vpn| addresses.contains(vpn)) {
-            let Some(old) = self.clear(vpn) else { break };
-            let first = *whole.get_or_insert(Leaf { order, ..old });
-            let (accessed, dirty) = (first.accessed | old.accessed, first.dirty | old.dirty);
-            whole = Some(Leaf { accessed, dirty, ..first });
-            next = vpn.checked_add(old.order.nr_pages());
-        }
-        self.flush(addresses);
-        if let Some(leaf) = whole {
-            self.set(addresses.start(), leaf);
-        }
+        join_by_break(self, vpn, order);
+    }
+}
+
+/// Splits a leaf by break-before-make.
+pub(super) fn split_by_break<T: PageTable + ?Sized>(table: &mut T, vpn: Vpn, order: Order) {
+    let Some(old) = table.clear(vpn) else { return };
+    let addresses = old.addresses(vpn);
+    table.flush(addresses);
+    let mut next = Some(addresses.start());
+    // Ends: `next` rises up to the end of the leaf.
+    while let Some(vpn) = next.filter(|&vpn| addresses.contains(vpn)) {
+        table.set(vpn, old.piece(vpn, order));
+        next = vpn.checked_add(order.nr_pages());
+    }
+}
+
+/// Joins leaves by break-before-make.
+pub(super) fn join_by_break<T: PageTable + ?Sized>(table: &mut T, vpn: Vpn, order: Order) {
+    let addresses = VpnRange::block(vpn, order);
+    let mut whole: Option<Leaf> = None;
+    let mut next = Some(addresses.start());
+    // Ends: `next` rises up to the end of the block.
+    while let Some(vpn) = next.filter(|&vpn| addresses.contains(vpn)) {
+        let Some(old) = table.clear(vpn) else { break };
+        let first = *whole.get_or_insert(Leaf { order, ..old });
+        let (accessed, dirty) = (first.accessed | old.accessed, first.dirty | old.dirty);
+        let dirty = dirty && !seeded!(JoinLosesDirty);
+        whole = Some(Leaf { accessed, dirty, ..first });
+        next = vpn.checked_add(old.order.nr_pages());
+    }
+    table.flush(addresses);
+    if let Some(leaf) = whole {
+        table.set(addresses.start(), leaf);
     }
 }
 

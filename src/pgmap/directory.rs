@@ -6,6 +6,7 @@ use core::mem::MaybeUninit;
 
 use spin::Mutex;
 
+use super::any::AnyPlace;
 use super::extent::{Attach, ExtentAttrs};
 use super::folio_ref::FolioRef;
 use super::info::{FolioInfo, PageInfo};
@@ -20,7 +21,7 @@ use crate::sync::{FillOnce, const_unless_loom};
 use crate::units::{Order, Pfn, PfnRange};
 
 /// An owner whose type is not known here.
-trait AnyOwner: Sync {
+pub(super) trait AnyOwner: Sync {
     fn core(&self) -> &Core;
 
     fn wake(&self, head: Pfn);
@@ -92,11 +93,11 @@ impl<'d> Directory<'d> {
         Self { slots, lock: Mutex::new(()) }
     }
 
-    fn owners(&self) -> impl Iterator<Item = &'d (dyn AnyOwner + 'd)> + '_ {
+    pub(super) fn owners(&self) -> impl Iterator<Item = &'d (dyn AnyOwner + 'd)> + '_ {
         self.slots.iter().filter_map(|slot| slot.owner.get().copied())
     }
 
-    fn owner_of(&self, pfn: Pfn) -> Option<&'d (dyn AnyOwner + 'd)> {
+    pub(super) fn owner_of(&self, pfn: Pfn) -> Option<&'d (dyn AnyOwner + 'd)> {
         self.owners().find(|owner| owner.core().extent_of(pfn).is_some())
     }
 
@@ -294,6 +295,10 @@ impl<'d> AnyFolio<'d> {
             return Err(GetError::Dying);
         }
         Ok(folio)
+    }
+
+    pub(crate) const fn place(&self) -> AnyPlace<'d> {
+        AnyPlace { owner: self.owner, word: self.word, head: self.head }
     }
 
     /// Returns the first page.

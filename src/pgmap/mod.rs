@@ -15,6 +15,7 @@
 //! | `dying` | every release, the last step of a removal | a scan that found nothing, [`PgmapCore::state`] | all uses happen before anybody learns the end |
 
 mod allocate;
+mod any;
 mod bulk;
 mod carve;
 mod check;
@@ -60,6 +61,8 @@ pub use set::{FolioDesc, UniqueSet};
 pub use stats::{Stats, Tally};
 pub use unique::{RawUnique, ReviveError, UniqueFolio};
 
+pub(crate) use any::{AnyPlace, Known};
 pub(crate) use extent::covers;
 pub(crate) use folio_ref::FolioRef;
+pub(crate) use owner::Core;
 pub(crate) use set::{pop_desc, split_descs};
