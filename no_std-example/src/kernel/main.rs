@@ -11,6 +11,7 @@ mod machine;
 mod paging;
 #[cfg(seeded_bugs)]
 mod seed;
+mod space;
 mod world;
 
 use machine::serial::{self, Verdict, say};

@@ -6,7 +6,12 @@ use crate::machine::serial::say;
 use crate::machine::start::StartInfo;
 
 /// By the names that `run --seed` takes.
-const BUGS: &[(&str, Bug)] = &[("pin-takes-no-count", Bug::PinUncounted)];
+const BUGS: &[(&str, Bug)] = &[
+    ("pin-takes-no-count", Bug::PinUncounted),
+    ("put-before-flush", Bug::PutBeforeFlush),
+    ("leaf-above-the-order", Bug::LeafAboveFolio),
+    ("join-beyond-the-folio", Bug::JoinBeyondFolio),
+];
 
 /// Seeds the bug that the command line names.
 pub fn plant(info: &StartInfo) -> Option<()> {
@@ -14,6 +19,6 @@ pub fn plant(info: &StartInfo) -> Option<()> {
     let name = info.option("seed", &mut buffer)?;
     let (name, bug) = BUGS.iter().find(|(other, _)| *other == name)?;
     say!("  seeded: {name}");
-    seeded::activate(*bug as usize + 1);
+    seeded::activate_bug(*bug);
     Some(())
 }

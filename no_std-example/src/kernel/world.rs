@@ -12,6 +12,7 @@ use devfolio::{
 };
 
 use crate::machine::pci::Bar;
+use crate::machine::traps;
 
 /// The most of the window that the first owner takes: 3 GiB.
 const VRAM_PAGES: u64 = 3 << 18;
@@ -98,20 +99,38 @@ impl PgmapOps for Store {
 #[derive(Debug)]
 pub struct Tally {
     nr_hooks: AtomicU64,
+    /// An address that nothing may lead to any more when the hook runs; 0 for none.
+    watched: AtomicU64,
+    nr_reachable: AtomicU64,
 }
 
 impl Tally {
     const fn new() -> Self {
-        Self { nr_hooks: AtomicU64::new(0) }
+        let [nr_hooks, watched, nr_reachable] = [const { AtomicU64::new(0) }; 3];
+        Self { nr_hooks, watched, nr_reachable }
     }
 
     fn note(&self) {
         self.nr_hooks.fetch_add(1, Ordering::Relaxed);
+        let watched = self.watched.load(Ordering::Relaxed);
+        if watched != 0 && traps::try_read(watched).is_some() {
+            self.nr_reachable.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Returns how many folios came back.
     pub fn hooks(&self) -> u64 {
         self.nr_hooks.load(Ordering::Relaxed)
+    }
+
+    /// Lets the hook look whether an address can still be read, with the TLB as it is then.
+    pub fn watch(&self, address: u64) {
+        self.watched.store(address, Ordering::Relaxed);
+    }
+
+    /// Returns how often it could.
+    pub fn reachable(&self) -> u64 {
+        self.nr_reachable.load(Ordering::Relaxed)
     }
 }
 

@@ -1,12 +1,12 @@
 //! One folio, mapped by leaves of every order at once: what is written through one of them is read
 //! through all others.
 
-use devfolio::{Folio, Order, Pfn, PgmapOps};
+use devfolio::{Folio, Order, PgmapOps};
 
-use super::{Failed, Outcome, ensure};
+use super::{Outcome, ensure};
 use crate::machine::serial::say;
 use crate::machine::traps;
-use crate::paging::{self, Tables};
+use crate::space::{self, Space};
 use crate::world::{VRAM, leaf_name};
 
 /// Where the aliases are, 1 TiB and more above the kernel.
@@ -14,39 +14,34 @@ const ALIASES: [u64; 3] = [0x100_0000_0000, 0x110_0000_0000, 0x120_0000_0000];
 
 /// Folios of 1 GiB, 2 MiB and 4 KiB, by all leaves that are not larger than they are.
 pub fn run() -> Outcome {
-    let tables = Tables::new().ok_or(Failed)?;
-    paging::activate(Some(&tables));
-    let outcome = [Order::REGION, Order::BLOCK, Order::ZERO].into_iter().try_for_each(|order| {
-        let folio = VRAM.alloc(order)?.publish();
-        alias(&tables, folio)
-    });
-    paging::activate(None);
-    tables.destroy();
-    outcome
+    space::with(|space| {
+        [Order::REGION, Order::BLOCK, Order::ZERO].into_iter().try_for_each(|order| {
+            let folio = VRAM.alloc(order)?.publish();
+            alias(space, folio)
+        })
+    })
 }
 
 /// Maps a folio by every order of leaves, and lets it go.
-fn alias<O: PgmapOps>(tables: &Tables, folio: Folio<'_, O>) -> Outcome {
-    let (head, order, pages) = (folio.head(), folio.order(), folio.range());
+fn alias<O: PgmapOps>(space: &mut Space, folio: Folio<'_, O>) -> Outcome {
+    let (order, pages) = (folio.order(), folio.range());
     let leaves = [Order::REGION, Order::BLOCK, Order::ZERO];
     let leaves = || leaves.into_iter().filter(|&leaf| leaf <= order).zip(ALIASES);
     let mut nr_leaves = 0;
     for (leaf, address) in leaves() {
-        let count = (pages.nr_pages() >> leaf.as_u8()) as u32;
-        // Counted first, then mapped. One operation, however many leaves there are.
-        let _ = folio.map(count)?.into_raw();
-        let mapped = paging::map_run(tables, address, pages, leaf)?;
-        ensure!(mapped == count, "{mapped} leaves, and not {count}");
-        nr_leaves += count;
+        let mapped = space.insert(&folio, space::leaves_of(leaf, address, pages))?;
+        let count = pages.nr_pages() >> leaf.as_u8();
+        ensure!(u64::from(mapped) == count, "{mapped} leaves, and not {count}");
+        nr_leaves += mapped;
     }
-    say!("  folio {head} of {}: {nr_leaves} leaves", leaf_name(order));
+    say!("  folio {} of {}: {nr_leaves} leaves", folio.head(), leaf_name(order));
     ensure!(folio.mapcount() == nr_leaves, "{} are counted", folio.mapcount());
     ensure!(folio.order() == order, "it is of order {} now", folio.order());
 
     for (writer, (_, address)) in leaves().enumerate() {
         same_memory(address, leaves().map(|(_, other)| other), pages.nr_pages(), writer as u64)?;
     }
-    unmap(tables, folio, leaves().map(|(_, address)| address))
+    unmap(space, folio, leaves().map(|(_, address)| address))
 }
 
 /// Writes through one alias, at some pages, and reads through all.
@@ -70,25 +65,30 @@ fn same_memory(
 }
 
 /// Takes one alias after the other away: the folio is free with the last of them, not before.
+///
+/// The hook looks whether the alias can still be read through the TLB.
 fn unmap<O: PgmapOps>(
-    tables: &Tables,
+    space: &mut Space,
     folio: Folio<'_, O>,
     aliases: impl Iterator<Item = u64>,
 ) -> Outcome {
     let (head, nr_pages) = (folio.head(), folio.nr_pages());
     drop(folio);
+    let tally = &VRAM.ops().tally;
+    let hooks = tally.hooks();
     for address in aliases {
-        let is_live = VRAM.try_get(head).is_ok();
-        ensure!(is_live, "folio {head} is free while {address:#x} maps it");
+        ensure!(tally.hooks() == hooks, "folio {head} is free while {address:#x} maps it");
         let last = address + ((nr_pages - 1) << 12);
-        let nr_leaves = paging::clear_run(tables, address, nr_pages);
-        paging::flush(address, nr_pages);
+        // Into the TLB, from where only a flush takes it.
+        ensure!(traps::try_read(last).is_some(), "{last:#x} cannot be read");
+        tally.watch(last);
+        space.unmap(space::range(address, nr_pages))?;
+        tally.watch(0);
         ensure!(traps::try_read(address).is_none(), "{address:#x} can still be read");
         ensure!(traps::try_read(last).is_none(), "{last:#x} can still be read");
-        // SAFETY: These leaves were counted, and no TLB has a translation left.
-        unsafe { VRAM.unmap_raw(head, nr_leaves) }?;
     }
-    let is_free = VRAM.try_get(Pfn::new(head.as_u64())).is_err();
-    ensure!(is_free, "folio {head} is live, and nothing maps it");
+    ensure!(tally.hooks() == hooks + 1, "folio {head} is not free, and nothing maps it");
+    let reachable = tally.reachable();
+    ensure!(reachable == 0, "a folio was freed while a TLB still led to it");
     Ok(())
 }

@@ -3,13 +3,13 @@
 //! Only with a clock that counts them: `-icount shift=0`. The same run gives the same numbers on
 //! any host, which no time does.
 
-use devfolio::{Leaf, Order, PinKind, Rights, Vpn};
+use devfolio::{Order, PinKind};
 
-use super::{Failed, Outcome, faults};
+use super::{Outcome, faults};
 use crate::machine::clock;
 use crate::machine::serial::say;
 use crate::machine::traps;
-use crate::paging::{self, Tables};
+use crate::space::{self, Space};
 use crate::world::VRAM;
 
 /// How often each thing is done.
@@ -63,22 +63,13 @@ fn empty() -> u64 {
     cost.mean()
 }
 
-/// Measures and prints everything, and holds what is promised.
+/// Measures and prints everything.
 pub fn run() -> Outcome {
-    let tables = Tables::new().ok_or(Failed)?;
-    paging::activate(Some(&tables));
-    let outcome = table(&tables);
-    paging::activate(None);
-    tables.destroy();
-    outcome
-}
-
-fn table(tables: &Tables) -> Outcome {
     let empty = empty();
     say!("  instructions                   mean    max   goal         Linux 7.2");
-    fault(tables, empty, faults::PAGES, Order::ZERO, ["3069", "456"])?;
-    fault(tables, empty, faults::BLOCKS, Order::BLOCK, ["1873", "758"])?;
-    counts(tables, empty)?;
+    fault(empty, faults::PAGES, Order::ZERO, ["3069", "456"])?;
+    fault(empty, faults::BLOCKS, Order::BLOCK, ["1873", "758"])?;
+    space::with(|space| counts(space, empty))?;
     say!(
         "  Linux: device-dax, one run under the same emulator, and an upper anchor: it has areas,"
     );
@@ -87,22 +78,21 @@ fn table(tables: &Tables) -> Outcome {
 }
 
 /// Faults, and unmaps that free: what the last mapping holds goes to the hook.
-fn fault(tables: &Tables, empty: u64, start: u64, order: Order, linux: [&str; 2]) -> Outcome {
+fn fault(empty: u64, start: u64, order: Order, linux: [&str; 2]) -> Outcome {
     let (mut fault, mut unmap) = (Cost::default(), Cost::default());
     let addresses = (0..ROUNDS).map(|index| start + index * (order.nr_pages() << 12));
-    traps::with_resolver(faults::resolve, || {
+    faults::on_demand(|| {
         for address in addresses.clone() {
             fault.add(empty, || traps::touch(address));
         }
-    });
-    for address in addresses {
-        unmap.add(empty, || {
-            let leaf = tables.take(Vpn::new(address >> 12)).ok_or(Failed)?;
-            paging::flush_leaf(address);
-            // SAFETY: The handler has counted the leaf, and no TLB has a translation left.
-            unsafe { VRAM.unmap_raw(leaf.pfn, 1) }.map_err(Failed::from)
-        })?;
-    }
+        faults::with_space(|space| {
+            for address in addresses {
+                let range = space::range(address, order.nr_pages());
+                unmap.add(empty, || space.unmap(range))?;
+            }
+            Ok(())
+        })
+    })?;
     let what = if order == Order::ZERO { "page fault, 4K" } else { "page fault, 2M" };
     fault.say(what, Some(400), linux[0]);
     unmap.say("  its unmap, flush and free", None, linux[1]);
@@ -110,23 +100,14 @@ fn fault(tables: &Tables, empty: u64, start: u64, order: Order, linux: [&str; 2]
 }
 
 /// What counting, mapping and pinning take by themselves, of a folio that somebody else holds.
-fn counts(tables: &Tables, empty: u64) -> Outcome {
+fn counts(space: &mut Space, empty: u64) -> Outcome {
     let folio = VRAM.alloc(Order::BLOCK)?.publish();
-    let (mut map, mut unmap) = (Cost::default(), Cost::default());
-    let (mut pin, mut unpin) = (Cost::default(), Cost::default());
-    let leaf = Leaf::new(folio.head(), Order::BLOCK, Rights::READ_WRITE);
+    let [mut map, mut unmap, mut pin, mut unpin] = [Cost::default(); 4];
+    let request = space::leaves_of(Order::BLOCK, ADDRESS, folio.range());
     for _ in 0..ROUNDS {
-        map.add(empty, || {
-            let _ = folio.map(1)?.into_raw();
-            tables.insert(Vpn::new(ADDRESS >> 12), &leaf).map_err(Failed::from)
-        })?;
+        map.add(empty, || space.insert(&folio, request))?;
         traps::touch(ADDRESS);
-        unmap.add(empty, || {
-            let leaf = tables.take(Vpn::new(ADDRESS >> 12)).ok_or(Failed)?;
-            paging::flush_leaf(ADDRESS);
-            // SAFETY: The leaf was counted, and no TLB has a translation left.
-            unsafe { VRAM.unmap_raw(leaf.pfn, 1) }.map_err(Failed::from)
-        })?;
+        unmap.add(empty, || space.unmap(space::range(ADDRESS, folio.nr_pages())))?;
         let pinned = pin.add(empty, || folio.pin(PinKind::Short))?;
         unpin.add(empty, || drop(pinned));
     }

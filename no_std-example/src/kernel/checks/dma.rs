@@ -8,7 +8,7 @@ use devfolio::{FolioPin, Order, Pfn, PinKind};
 use super::{Failed, Outcome, ensure};
 use crate::machine::edu::Edu;
 use crate::machine::memory;
-use crate::paging::{self, Tables};
+use crate::space;
 use crate::world::{VRAM, Vram, address_of};
 
 /// Two places in two address spaces.
@@ -32,10 +32,7 @@ fn holds(page: Pfn, pattern: u64) -> bool {
 
 /// The DMA of one page, around which everything else about the page comes to its end.
 pub fn run() -> Outcome {
-    let Some(edu) = Edu::find() else {
-        ensure!(false, "there is no edu device");
-        return Ok(());
-    };
+    let edu = Edu::find().ok_or_else(|| Failed::from("there is no edu device"))?;
     let folio = VRAM.alloc(Order::ZERO)?.publish();
     let page = folio.head();
 
@@ -45,22 +42,18 @@ pub fn run() -> Outcome {
     edu.wait();
     fill(page, OLD);
 
-    let spaces = [Tables::new().ok_or(Failed)?, Tables::new().ok_or(Failed)?];
-    let _ = folio.map(2)?.into_raw();
-    for (tables, address) in spaces.iter().zip(ADDRESSES) {
-        paging::map_run(tables, address, folio.range(), Order::ZERO)?;
+    let mut spaces = [space::new()?, space::new()?];
+    for (space, address) in spaces.iter_mut().zip(ADDRESSES) {
+        space.insert(&folio, space::largest(address, folio.range()))?;
     }
     let pin = folio.pin(PinKind::Short)?;
     let hooks = VRAM.ops().tally.hooks();
     // SAFETY: The page is pinned until the transfer has ended.
     unsafe { edu.start_store(address_of(page), LEN) };
 
-    for (tables, address) in spaces.into_iter().zip(ADDRESSES) {
-        let nr_leaves = paging::clear_run(&tables, address, 1);
-        paging::flush_leaf(address);
-        // SAFETY: The leaf was counted, and no TLB has a translation left.
-        unsafe { VRAM.unmap_raw(page, nr_leaves) }?;
-        tables.destroy();
+    for (mut space, address) in spaces.into_iter().zip(ADDRESSES) {
+        space.unmap(space::range(address, 1))?;
+        space.into_table().destroy();
     }
     drop(folio);
     ensure!(edu.is_busy(), "the transfer was over before the mappings were");

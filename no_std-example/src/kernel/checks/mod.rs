@@ -5,6 +5,8 @@ mod cost;
 mod devices;
 mod dma;
 mod faults;
+mod neighbours;
+mod orders;
 mod second;
 
 use core::fmt;
@@ -61,6 +63,8 @@ fn all(info: &StartInfo) -> Outcome {
     devices::modules(info)?;
     let at_start = frames::nr_taken();
     check("1G/2M/4K aliases agree", aliases::run())?;
+    check("leaves change order in place, and never pass their folio's", orders::run())?;
+    check("two owners of different type and ordinary RAM in one address space", neighbours::run())?;
     check("pin outlives mappings under DMA", dma::run())?;
     check("page fault mapped", faults::run())?;
     if 1 < cpus::nr_online() {
@@ -70,7 +74,7 @@ fn all(info: &StartInfo) -> Outcome {
         cost::run()?;
     }
     check("nothing leaked", nothing_leaked(at_start))?;
-    say!("{}{}", VRAM.draw(64, 2), STORE.draw(64, 1));
+    say!("{}{}", VRAM.draw(64, 1), STORE.draw(64, 1));
     Ok(())
 }
 

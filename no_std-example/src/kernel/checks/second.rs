@@ -3,12 +3,13 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use devfolio::{Leaf, Order, Rights, Vpn};
+use devfolio::Order;
 
-use super::{Failed, Outcome, ensure};
+use super::{Outcome, ensure};
 use crate::machine::serial::say;
 use crate::machine::{cpus, memory, traps};
-use crate::paging::{self, Tables};
+use crate::paging;
+use crate::space::{self, Space};
 use crate::world::{VRAM, address_of};
 
 const ADDRESS: u64 = 0x140_0000_0000;
@@ -39,14 +40,14 @@ fn read_all_the_time() {
 
 /// Maps, unmaps and gives the page to somebody else while the second CPU reads.
 pub fn run() -> Outcome {
-    let tables = Tables::new().ok_or(Failed)?;
-    ROOT.store(tables.root(), Ordering::Release);
+    let mut space = space::new()?;
+    ROOT.store(space.table().root(), Ordering::Release);
     let outcome = cpus::with_second(
         read_all_the_time,
-        || (0..ROUNDS).try_for_each(|_| change_hands(&tables)),
+        || (0..ROUNDS).try_for_each(|_| change_hands(&mut space)),
         || IS_OVER.store(true, Ordering::Release),
     );
-    tables.destroy();
+    space.into_table().destroy();
     outcome?;
     let (ours, foreign) = (NR_OURS.load(Ordering::Relaxed), NR_FOREIGN.load(Ordering::Relaxed));
     say!("  {ROUNDS} mappings, {ours} reads of our bytes, {foreign} of foreign ones");
@@ -61,13 +62,11 @@ fn write(address: u64, value: u64) {
 }
 
 /// One page, mapped and read, then unmapped and owned by somebody who writes something else.
-fn change_hands(tables: &Tables) -> Outcome {
+fn change_hands(space: &mut Space) -> Outcome {
     let folio = VRAM.alloc(Order::ZERO)?.publish();
     let page = folio.head();
     write(address_of(page), OURS);
-    let _ = folio.map(1)?.into_raw();
-    let leaf = Leaf::new(page, Order::ZERO, Rights::READ_WRITE);
-    tables.insert(Vpn::new(ADDRESS >> 12), &leaf)?;
+    space.insert(&folio, space::largest(ADDRESS, folio.range()))?;
     drop(folio);
     let seen = NR_OURS.load(Ordering::Relaxed);
     // Ends: the second CPU reads all the time.
@@ -75,11 +74,7 @@ fn change_hands(tables: &Tables) -> Outcome {
         core::hint::spin_loop();
     }
 
-    let leaf = tables.take(Vpn::new(ADDRESS >> 12)).ok_or(Failed)?;
-    paging::flush_leaf(ADDRESS);
-    // SAFETY: The leaf was counted, and no TLB has a translation left.
-    unsafe { VRAM.unmap_raw(leaf.pfn, 1) }?;
-
+    space.unmap(space::range(ADDRESS, 1))?;
     let other = VRAM.claim(page, Order::ZERO)?;
     write(address_of(page), FOREIGN);
     for _ in 0..100 {

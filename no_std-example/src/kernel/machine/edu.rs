@@ -5,7 +5,6 @@ use x86_64::instructions::interrupts;
 use super::pci::Function;
 use super::{memory, traps};
 
-const SOURCE: u64 = 0x80;
 const TARGET: u64 = 0x88;
 const COUNT: u64 = 0x90;
 const CONTROL: u64 = 0x98;
@@ -24,6 +23,9 @@ pub struct Edu {
 }
 
 impl Edu {
+    /// The register that says where a transfer comes from.
+    pub const SOURCE: u64 = 0x80;
+
     /// Finds the device.
     pub fn find() -> Option<Self> {
         let function = Function::find(0x1234, 0x11e8)?;
@@ -32,13 +34,18 @@ impl Edu {
         Some(Self { registers: function.bar(0)?.base })
     }
 
+    /// Returns where its registers are.
+    pub const fn registers(&self) -> u64 {
+        self.registers
+    }
+
     fn write(&self, register: u64, value: u64) {
         // SAFETY: A register of the device; the start of a transfer is a promise of its callers.
         unsafe { memory::write(self.registers.wrapping_add(register), value) };
     }
 
     fn start(&self, source: u64, target: u64, len: u64, control: u64) {
-        self.write(SOURCE, source);
+        self.write(Self::SOURCE, source);
         self.write(TARGET, target);
         self.write(COUNT, len);
         self.write(CONTROL, START | INTERRUPT | control);

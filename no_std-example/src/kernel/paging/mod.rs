@@ -7,9 +7,8 @@ mod entry;
 mod tables;
 mod traits;
 
-pub use tables::{SetError, Tables};
+pub use tables::Tables;
 
-use devfolio::{Leaf, LeafLimit, LeafPlan, LeafSet, Order, PfnRange, Rights, Vpn};
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
 use x86_64::{PhysAddr, VirtAddr, instructions::tlb};
@@ -53,37 +52,4 @@ pub fn flush(address: u64, nr_pages: u64) {
 #[inline]
 pub fn flush_leaf(address: u64) {
     flush(address, 1);
-}
-
-/// Maps a run of pages by leaves of one order, by hand, and returns how many leaves that took.
-///
-/// # Errors
-///
-/// Says why not; what was mapped before stays.
-pub fn map_run(
-    tables: &Tables,
-    address: u64,
-    pages: PfnRange,
-    order: Order,
-) -> Result<u32, SetError> {
-    let limit = LeafLimit::Exactly(order);
-    let vpn = Vpn::new(address >> 12);
-    let plan = LeafPlan::new(vpn, pages, Order::MAX, LeafSet::X86_64, limit);
-    for (vpn, pfn, order) in plan.map_err(|_| SetError::Shape)?.leaves() {
-        tables.insert(vpn, &Leaf::new(pfn, order, Rights::READ_WRITE))?;
-    }
-    Ok(plan.map_or(0, |plan| plan.nr_leaves() as u32))
-}
-
-/// Takes the leaves of a run out, by hand and without a flush, and returns how many there were.
-pub fn clear_run(tables: &Tables, address: u64, nr_pages: u64) -> u32 {
-    let mut nr_leaves = 0;
-    let mut offset = 0;
-    // Ends: the offset grows by a leaf, or by a page.
-    while offset < nr_pages {
-        let leaf = tables.take(Vpn::new((address >> 12) + offset));
-        nr_leaves += u32::from(leaf.is_some());
-        offset += leaf.map_or(1, |leaf| leaf.order.nr_pages());
-    }
-    nr_leaves
 }

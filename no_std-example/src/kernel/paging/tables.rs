@@ -1,6 +1,5 @@
 //! The tables of one address space: a tree of frames, walked and changed by atomics.
 
-use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use devfolio::{Entry, Leaf, Order, Vpn};
@@ -10,27 +9,6 @@ use super::entry::{NOTED, decode, encode, level_of, order_of, table_entry, table
 use crate::machine::{boot, frames};
 
 const TOP: u32 = 4;
-
-/// Why a leaf was not set; nothing changed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum SetError {
-    /// The architecture has no leaf of this order, or something is not aligned to it.
-    Shape,
-    /// Something is mapped there.
-    Occupied,
-    /// There is no frame for a table.
-    NoTable,
-}
-
-impl fmt::Display for SetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Shape => "there is no such leaf",
-            Self::Occupied => "something is mapped there",
-            Self::NoTable => "there is no frame for a table",
-        })
-    }
-}
 
 /// The tables of one address space.
 ///
@@ -114,11 +92,11 @@ impl Tables {
 
     /// Links tables on the way to the entry for leaves of that order, or stops at a leaf.
     #[inline(always)]
-    pub(super) fn reach(root: u64, vpn: Vpn, to: u32) -> Result<Slot, SetError> {
+    pub(super) fn reach(root: u64, vpn: Vpn, to: u32) -> Option<Slot> {
         let mut slot = walk(root, vpn, to);
         // Ends: each turn links a table, or finds one that somebody else has linked.
         while to < slot.level && slot.bits == 0 {
-            let table = frames::take().ok_or(SetError::NoTable)?;
+            let table = frames::take()?;
             let link = slot.word.compare_exchange(
                 0,
                 table_entry(table),
@@ -130,37 +108,7 @@ impl Tables {
             }
             slot = walk(root, vpn, to);
         }
-        Ok(slot)
-    }
-
-    /// Maps a leaf where nothing is mapped; several CPUs may try.
-    ///
-    /// # Errors
-    ///
-    /// Says why not; tables that were made on the way stay.
-    #[inline]
-    pub fn insert(&self, vpn: Vpn, leaf: &Leaf) -> Result<(), SetError> {
-        Self::insert_at(self.root, vpn, leaf)
-    }
-
-    /// Maps a leaf in the tables with that root.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Tables::insert`].
-    #[inline(always)]
-    pub fn insert_at(root: u64, vpn: Vpn, leaf: &Leaf) -> Result<(), SetError> {
-        let to = level_of(leaf.order).ok_or(SetError::Shape)?;
-        if !vpn.is_aligned_to(leaf.order) || !leaf.pfn.is_aligned_to(leaf.order) {
-            return Err(SetError::Shape);
-        }
-        let slot = Self::reach(root, vpn, to)?;
-        if slot.bits != 0 {
-            return Err(SetError::Occupied);
-        }
-        let bits = encode(leaf, to);
-        let set = slot.word.compare_exchange(0, bits, Ordering::AcqRel, Ordering::Acquire);
-        set.map(|_| ()).map_err(|_| SetError::Occupied)
+        Some(slot)
     }
 
     /// Takes the leaf that covers an address out; translations of it go on until the flush.

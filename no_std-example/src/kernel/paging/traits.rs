@@ -46,7 +46,7 @@ impl PageTable for Tables {
                     leaf.addresses(vpn).last()
                 }
                 None => {
-                    Self::reach(self.root(), vpn, to).map_err(|_| no_table)?;
+                    Self::reach(self.root(), vpn, to).ok_or(no_table)?;
                     let log2_pages = 9 * to;
                     Vpn::new(vpn.as_u64() | ((1 << log2_pages) - 1))
                 }
