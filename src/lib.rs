@@ -136,20 +136,22 @@ pub use folio::{
     Put, RawFolio, RawMap, RawPin,
 };
 pub use map::{
-    Access, AddressSpace, CutError, Entry, Gather, InsertError, Leaf, LeafLimit, LeafPlan,
-    LeafReader, LeafRun, LeafRuns, LeafSet, MapRequest, MoveError, NoTable, PageTable, PlanError,
-    Replace, Rights, SoftNode, SoftReader, SoftTable, Unmapped, Vpn, VpnRange, ZapRun,
+    Access, AddressSpace, CutError, Entry, Fracture, FractureError, FractureReason, Fractured,
+    Gather, GupError, GupHold, GupRun, GupSlowError, GupTake, InsertError, Leaf, LeafLimit,
+    LeafPlan, LeafReader, LeafRun, LeafRuns, LeafSet, MapRequest, Mappers, MoveError, NoTable,
+    PageTable, PlanError, Replace, Rights, SoftNode, SoftReader, SoftTable, Unmap, Unmapped, Vpn,
+    VpnRange, ZapRun, fracture, gup, gup_fast, unmap_mapping_range,
 };
 #[cfg(all(feature = "std", not(all(test, loom))))]
 pub use meta::HeapMeta;
 pub use meta::{Count, MetaLine, MetaSize, StaticMeta, Tables};
 pub use pgmap::{
-    AddExtentError, AllocError, AllocPolicy, AnyFolio, Attach, CheckReport, ClaimError, Contents,
-    DirSlot, Directory, ExtentAttrs, ExtentSlot, FolioDesc, FolioInfo, FolioKind, FreeRangeError,
-    GetError, HookContext, HookCx, Life, LongtermPins, Lookup, Map, MemoryType, MergeError,
-    MergeReason, Migration, NewExtent, OnDrop, P2p, PageInfo, Pgmap, PgmapCore, PgmapOps, Pieces,
-    Policy, RawUnique, Reaped, RegisterError, ReviveError, SplitError, SplitReason, Stats,
-    StillBusy, Tally, UniqueFolio, UniqueSet,
+    AddExtentError, AllocError, AllocPolicy, AnyFolio, AnyPin, Attach, CheckReport, ClaimError,
+    Contents, DirSlot, Directory, ExtentAttrs, ExtentSlot, FolioDesc, FolioInfo, FolioKind,
+    FreeRangeError, GetError, HookContext, HookCx, Life, LongtermPins, Lookup, Map, MemoryType,
+    MergeError, MergeReason, Migration, NewExtent, OnDrop, P2p, PageInfo, Pgmap, PgmapCore,
+    PgmapOps, Pieces, Policy, RawUnique, Reaped, RegisterError, ReviveError, SplitError,
+    SplitReason, Stats, StillBusy, Tally, UniqueFolio, UniqueSet,
 };
 #[cfg(all(sched, not(all(test, loom))))]
 pub use sync::on_access;

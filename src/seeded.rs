@@ -121,6 +121,10 @@ mapping {
     CopiesUncounted,
     /// a refused mapping keeps its table pages
     ReservedLeaks,
+    /// a fracture unmaps before it looks for pins
+    FractureUnmapsFirst,
+    /// a refused fracture leaves the folio closed
+    FractureStaysClosed,
 }
 concurrent {
     /// a freeze looks at the counts and then stores
@@ -161,6 +165,8 @@ concurrent {
     FreezeLeavesHandle,
     /// a reaper holds its lock while the hook runs
     HookUnderLock,
+    /// a lookup through a page table does not look at the leaf again
+    GupLooksOnce,
 }
 }
 

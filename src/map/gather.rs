@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::leaf::Leaf;
+use super::mappers::addresses_of;
 use super::space::{AddressSpace, CutError};
 use super::table::PageTable;
 use super::virt::{Vpn, VpnRange};
@@ -99,8 +100,8 @@ impl<'d, T: PageTable> Gather<'_, 'd, T> {
         let mut rest = Some(range);
         // Ends: every turn goes on behind the leaf that was met.
         while let Some((part, leaf)) = rest.and_then(|r| Leaves::new(&self.space.table, r).next()) {
-            let is_meant = pages.is_none_or(|pages| pages.overlaps(leaf.pages()));
-            if is_meant && !self.take(part.start(), leaf) {
+            let is_meant = |pages| addresses_of(part, leaf, pages).is_some();
+            if pages.is_none_or(is_meant) && !self.take(part.start(), leaf) {
                 break;
             }
             rest = range.behind(part.last());

@@ -11,9 +11,12 @@
 //! MMIO, and is mapped without being counted.
 
 mod cut;
+mod fracture;
 mod gather;
+mod gup;
 mod leaf;
 mod leaves;
+mod mappers;
 mod moves;
 mod plan;
 mod soft;
@@ -25,9 +28,12 @@ mod walk;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+pub use fracture::{Fracture, FractureError, FractureReason, Fractured, fracture};
 pub use gather::{Gather, Unmapped, ZapRun};
+pub use gup::{GupError, GupHold, GupRun, GupSlowError, GupTake, gup, gup_fast};
 pub use leaf::{Access, Entry, Leaf, Rights};
 pub use leaves::LeafSet;
+pub use mappers::{Mappers, Unmap, unmap_mapping_range};
 pub use moves::MoveError;
 pub use plan::{LeafLimit, LeafPlan, LeafRun, LeafRuns, PlanError};
 pub use soft::{Replace, SoftNode, SoftReader, SoftTable};

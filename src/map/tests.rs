@@ -9,6 +9,8 @@ use crate::pgmap::*;
 use crate::units::{Order, Pfn, PfnRange};
 
 mod faults;
+mod fracture;
+mod gup;
 mod plan;
 mod space;
 

@@ -297,6 +297,12 @@ impl<'d> AnyFolio<'d> {
         Ok(folio)
     }
 
+    /// Wraps a reference that the caller passes on.
+    pub(crate) const fn new(place: AnyPlace<'d>) -> Self {
+        let AnyPlace { owner, word, head } = place;
+        Self { owner, word, head }
+    }
+
     pub(crate) const fn place(&self) -> AnyPlace<'d> {
         AnyPlace { owner: self.owner, word: self.word, head: self.head }
     }

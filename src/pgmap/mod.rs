@@ -16,6 +16,7 @@
 
 mod allocate;
 mod any;
+mod any_pin;
 mod bulk;
 mod carve;
 mod check;
@@ -41,6 +42,7 @@ pub(crate) mod loom_tests;
 mod tests;
 
 pub use allocate::{AllocError, ClaimError};
+pub use any_pin::AnyPin;
 pub use carve::{MergeError, MergeReason, Pieces, SplitError, SplitReason};
 pub use check::CheckReport;
 pub use directory::{
@@ -62,6 +64,7 @@ pub use stats::{Stats, Tally};
 pub use unique::{RawUnique, ReviveError, UniqueFolio};
 
 pub(crate) use any::{AnyPlace, Known};
+pub(crate) use any_pin::AddRefused;
 pub(crate) use extent::covers;
 pub(crate) use folio_ref::FolioRef;
 pub(crate) use owner::Core;

@@ -325,6 +325,26 @@ super::shims! {
         directory.request_free_range(nr_pages, align, within)
     }
 
+    /// Shim of `AnyPin::head`.
+    fn shim_any_pin_head(pin: &AnyPin<'static>) -> Pfn {
+        pin.head()
+    }
+
+    /// Shim of `AnyPin::order`.
+    fn shim_any_pin_order(pin: &AnyPin<'static>) -> Order {
+        pin.order()
+    }
+
+    /// Shim of `AnyPin::range`.
+    fn shim_any_pin_range(pin: &AnyPin<'static>) -> PfnRange {
+        pin.range()
+    }
+
+    /// Shim of `AnyPin::policy`.
+    fn shim_any_pin_policy(pin: &AnyPin<'static>) -> Policy {
+        pin.policy()
+    }
+
     /// Shim of `AnyFolio::head`.
     fn shim_any_folio_head(folio: &AnyFolio<'static>) -> Pfn {
         folio.head()
