@@ -11,6 +11,9 @@ const BUGS: &[(&str, Bug)] = &[
     ("put-before-flush", Bug::PutBeforeFlush),
     ("leaf-above-the-order", Bug::LeafAboveFolio),
     ("join-beyond-the-folio", Bug::JoinBeyondFolio),
+    ("fracture-unmaps-first", Bug::FractureUnmapsFirst),
+    ("fracture-stays-closed", Bug::FractureStaysClosed),
+    ("gup-looks-once", Bug::GupLooksOnce),
 ];
 
 /// Seeds the bug that the command line names.

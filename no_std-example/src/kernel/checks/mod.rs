@@ -5,6 +5,8 @@ mod cost;
 mod devices;
 mod dma;
 mod faults;
+mod fracture;
+mod gup;
 mod neighbours;
 mod orders;
 mod second;
@@ -66,7 +68,9 @@ fn all(info: &StartInfo) -> Outcome {
     check("leaves change order in place, and never pass their folio's", orders::run())?;
     check("two owners of different type and ordinary RAM in one address space", neighbours::run())?;
     check("pin outlives mappings under DMA", dma::run())?;
+    check("fracture cycle", fracture::run())?;
     check("page fault mapped", faults::run())?;
+    check("GUP", gup::run())?;
     if 1 < cpus::nr_online() {
         check("no foreign bytes on a second CPU", second::run())?;
     }

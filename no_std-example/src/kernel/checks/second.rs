@@ -1,58 +1,86 @@
-//! A second CPU reads through a mapping while this one takes it away, again and again: it never
-//! sees what the next owner of the page has written.
+//! A second CPU reads through a mapping, and pins what it finds in the tables, while this one takes
+//! it away, again and again: it never sees what the next owner of the page has written.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use devfolio::Order;
+use devfolio::{Access, GupTake, Order, PinKind, gup_fast};
 
 use super::{Outcome, ensure};
 use crate::machine::serial::say;
 use crate::machine::{cpus, memory, traps};
-use crate::paging;
+use crate::paging::{self, Reader};
 use crate::space::{self, Space};
-use crate::world::{VRAM, address_of};
+use crate::world::{DIRECTORY, VRAM, address_of};
 
 const ADDRESS: u64 = 0x140_0000_0000;
 const OURS: u64 = 0x5555_5555;
 const FOREIGN: u64 = 0xffff_ffff;
-const ROUNDS: u32 = 2000;
+const ROUNDS: u32 = 4000;
+/// Long enough for a page to change hands.
+const LINGER: u64 = 5000;
 
 static IS_OVER: AtomicBool = AtomicBool::new(false);
-static NR_OURS: AtomicU64 = AtomicU64::new(0);
-static NR_FOREIGN: AtomicU64 = AtomicU64::new(0);
-/// The root that the second CPU is to use; 0 while there is none.
+/// The root that the second CPU is to use.
 static ROOT: AtomicU64 = AtomicU64::new(0);
+static READS: Seen = Seen::new();
+static PINS: Seen = Seen::new();
+
+/// What the second CPU has seen.
+struct Seen {
+    ours: AtomicU64,
+    foreign: AtomicU64,
+}
+
+impl Seen {
+    const fn new() -> Self {
+        Self { ours: AtomicU64::new(0), foreign: AtomicU64::new(0) }
+    }
+
+    fn note(&self, value: u64) {
+        let counter = if value == OURS { &self.ours } else { &self.foreign };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn both(&self) -> (u64, u64) {
+        (self.ours.load(Ordering::Relaxed), self.foreign.load(Ordering::Relaxed))
+    }
+}
 
 /// The second CPU's part.
-fn read_all_the_time() {
+fn look_all_the_time() {
     let home = paging::active_root();
-    paging::activate_root(ROOT.load(Ordering::Acquire));
+    let root = ROOT.load(Ordering::Acquire);
+    paging::activate_root(root);
+    let range = space::range(ADDRESS, 1);
+    let take = GupTake::Pin(PinKind::Short);
     // Ends: the first CPU says when.
     while !IS_OVER.load(Ordering::Acquire) {
-        match traps::try_read(ADDRESS) {
-            None => {}
-            Some(OURS) => drop(NR_OURS.fetch_add(1, Ordering::Relaxed)),
-            Some(_) => drop(NR_FOREIGN.fetch_add(1, Ordering::Relaxed)),
+        if let Some(value) = traps::try_read(ADDRESS) {
+            READS.note(value);
+        }
+        if let Ok(run) = gup_fast(&Reader(root), &DIRECTORY, range, Access::Read, take) {
+            PINS.note(memory::read(address_of(run.pages.start())));
         }
     }
     paging::activate_root(home);
 }
 
-/// Maps, unmaps and gives the page to somebody else while the second CPU reads.
+/// Maps, unmaps and gives the page to somebody else while the second CPU looks.
 pub fn run() -> Outcome {
     let mut space = space::new()?;
     ROOT.store(space.table().root(), Ordering::Release);
     let outcome = cpus::with_second(
-        read_all_the_time,
-        || (0..ROUNDS).try_for_each(|_| change_hands(&mut space)),
+        look_all_the_time,
+        || (0..ROUNDS).try_for_each(|round| change_hands(&mut space, round)),
         || IS_OVER.store(true, Ordering::Release),
     );
     space.into_table().destroy();
     outcome?;
-    let (ours, foreign) = (NR_OURS.load(Ordering::Relaxed), NR_FOREIGN.load(Ordering::Relaxed));
-    say!("  {ROUNDS} mappings, {ours} reads of our bytes, {foreign} of foreign ones");
-    ensure!(foreign == 0, "the second CPU read what another owner wrote");
-    ensure!(u64::from(ROUNDS) <= ours, "the second CPU has hardly read anything");
+    for (what, (ours, foreign)) in [("reads", READS.both()), ("pins", PINS.both())] {
+        say!("  {ROUNDS} mappings, {ours} {what} of our bytes, {foreign} of foreign ones");
+        ensure!(foreign == 0, "the second CPU saw what another owner wrote");
+        ensure!(u64::from(ROUNDS / 40) <= ours, "the second CPU has hardly seen anything");
+    }
     Ok(())
 }
 
@@ -61,25 +89,34 @@ fn write(address: u64, value: u64) {
     unsafe { memory::write(address, value) };
 }
 
-/// One page, mapped and read, then unmapped and owned by somebody who writes something else.
-fn change_hands(space: &mut Space) -> Outcome {
+/// One page, mapped and looked at, then unmapped and owned by somebody who writes something else.
+fn change_hands(space: &mut Space, round: u32) -> Outcome {
     let folio = VRAM.alloc(Order::ZERO)?.publish();
     let page = folio.head();
     write(address_of(page), OURS);
     space.insert(&folio, space::largest(ADDRESS, folio.range()))?;
     drop(folio);
-    let seen = NR_OURS.load(Ordering::Relaxed);
-    // Ends: the second CPU reads all the time.
-    while NR_OURS.load(Ordering::Relaxed) == seen {
+    // Not always, so that the unmap meets the other CPU anywhere in what it does.
+    let seen = READS.both().0;
+    // Ends: the second CPU looks all the time.
+    while round.is_multiple_of(4) && READS.both().0 == seen {
         core::hint::spin_loop();
     }
-
+    cpus::idle(u64::from(round % 64) * 8);
+    // The other CPU may be between two looks when it is asked to flush; every other time it gets
+    // back to that only when the page is somebody else's.
+    cpus::linger(u64::from(round % 2) * LINGER);
     space.unmap(space::range(ADDRESS, 1))?;
-    let other = VRAM.claim(page, Order::ZERO)?;
+
+    // Ends: the second CPU lets go of its pin.
+    let other = loop {
+        match VRAM.claim(page, Order::ZERO) {
+            Ok(other) => break other.publish(),
+            Err(_) => core::hint::spin_loop(),
+        }
+    };
     write(address_of(page), FOREIGN);
-    for _ in 0..100 {
-        core::hint::spin_loop();
-    }
+    cpus::idle(2 * LINGER);
     drop(other);
     Ok(())
 }

@@ -22,6 +22,8 @@ static JOB: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 /// How often it was asked to flush, and how often it has.
 static FLUSHES: AtomicU64 = AtomicU64::new(0);
 static FLUSHED: AtomicU64 = AtomicU64::new(0);
+/// How long the second CPU stays in that interrupt afterwards, in turns of a loop.
+static LINGER: AtomicU64 = AtomicU64::new(0);
 
 fn apic_write(register: u64, value: u32) {
     // SAFETY: A register of the local interrupt controller.
@@ -50,7 +52,7 @@ pub fn start() -> u32 {
             unsafe { memory::write(address, byte) };
         }
         apic_write(APIC_COMMAND, ALL_BUT_SELF | ASSERT | INIT);
-        pause();
+        idle(1_000_000);
         apic_write(APIC_COMMAND, ALL_BUT_SELF | ASSERT | STARTUP | (boot::TRAMPOLINE >> 12) as u32);
         // Ends: the second CPU has nothing to wait for.
         while ONLINE.load(Ordering::Acquire) == 1 {
@@ -58,12 +60,6 @@ pub fn start() -> u32 {
         }
     }
     nr_online()
-}
-
-fn pause() {
-    for _ in 0..100_000 {
-        core::hint::spin_loop();
-    }
 }
 
 fn enable_apic() {
@@ -126,7 +122,21 @@ pub extern "C" fn flush_interrupt() {
     let wanted = FLUSHES.load(Ordering::SeqCst);
     x86_64::instructions::tlb::flush_all();
     FLUSHED.fetch_max(wanted, Ordering::SeqCst);
+    idle(LINGER.load(Ordering::Relaxed));
     end_of_interrupt();
+}
+
+/// Has whatever the second CPU is in the middle of wait that long when it is asked to flush, as a
+/// hypervisor may at any time.
+pub fn linger(turns: u64) {
+    LINGER.store(turns, Ordering::Relaxed);
+}
+
+/// Does nothing for a while, without telling the machine.
+pub fn idle(turns: u64) {
+    for turn in 0..turns {
+        core::hint::black_box(turn);
+    }
 }
 
 /// Lets the next interrupt come.

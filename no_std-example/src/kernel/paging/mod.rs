@@ -8,6 +8,7 @@ mod tables;
 mod traits;
 
 pub use tables::Tables;
+pub use traits::Reader;
 
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
