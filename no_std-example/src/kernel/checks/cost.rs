@@ -3,14 +3,15 @@
 //! Only with a clock that counts them: `-icount shift=0`. The same run gives the same numbers on
 //! any host, which no time does.
 
-use devfolio::{Order, PinKind};
+use devfolio::{Access, GupTake, Leaf, Order, PinKind, Rights, Vpn, gup_fast};
 
-use super::{Outcome, faults};
+use super::{Outcome, ensure, faults};
 use crate::machine::clock;
 use crate::machine::serial::say;
-use crate::machine::traps;
+use crate::machine::traps::{self, Resolver};
+use crate::paging::{self, Reader};
 use crate::space::{self, Space};
-use crate::world::VRAM;
+use crate::world::{DIRECTORY, VRAM};
 
 /// How often each thing is done.
 const ROUNDS: u64 = 500;
@@ -49,8 +50,8 @@ impl Cost {
             Some(goal) if mean <= goal => "met",
             Some(_) => "missed",
         };
-        let goal = goal.unwrap_or_default();
-        say!("  {what:<28} {mean:>6} {:>6}  {goal:>5} {verdict:<7} {linux}", self.max);
+        let bound: &dyn core::fmt::Display = goal.as_ref().map_or(&"-", |goal| goal);
+        say!("  {what:<28} {mean:>6} {:>6}  {bound:>5} {verdict:<7} {linux}", self.max);
     }
 }
 
@@ -67,9 +68,16 @@ fn empty() -> u64 {
 pub fn run() -> Outcome {
     let empty = empty();
     say!("  instructions                   mean    max   goal         Linux 7.2");
-    fault(empty, faults::PAGES, Order::ZERO, ["3069", "456"])?;
-    fault(empty, faults::BLOCKS, Order::BLOCK, ["1873", "758"])?;
-    space::with(|space| counts(space, empty))?;
+    say!("  by hand: the folio counts a leaf, and the kernel writes it");
+    fault(empty, faults::resolve_by_hand, Order::ZERO)?;
+    fault(empty, faults::resolve_by_hand, Order::BLOCK)?;
+    space::with(|space| mapping_by_hand(space, empty))?;
+    say!("  by address space");
+    fault(empty, faults::resolve, Order::ZERO)?;
+    fault(empty, faults::resolve, Order::BLOCK)?;
+    space::with(|space| mapping(space, empty))?;
+    say!("  of what is mapped");
+    space::with(|space| pinning(space, empty))?;
     say!(
         "  Linux: device-dax, one run under the same emulator, and an upper anchor: it has areas,"
     );
@@ -78,10 +86,14 @@ pub fn run() -> Outcome {
 }
 
 /// Faults, and unmaps that free: what the last mapping holds goes to the hook.
-fn fault(empty: u64, start: u64, order: Order, linux: [&str; 2]) -> Outcome {
-    let (mut fault, mut unmap) = (Cost::default(), Cost::default());
+fn fault(empty: u64, resolver: Resolver, order: Order) -> Outcome {
+    let (start, [what, linux, linux_unmap]) = match order {
+        Order::ZERO => (faults::PAGES, ["page fault, 4K", "3069", "456"]),
+        _ => (faults::BLOCKS, ["page fault, 2M", "1873", "758"]),
+    };
+    let [mut fault, mut unmap] = [Cost::default(); 2];
     let addresses = (0..ROUNDS).map(|index| start + index * (order.nr_pages() << 12));
-    faults::on_demand(|| {
+    faults::on_demand_by(resolver, || {
         for address in addresses.clone() {
             fault.add(empty, || traps::touch(address));
         }
@@ -93,27 +105,70 @@ fn fault(empty: u64, start: u64, order: Order, linux: [&str; 2]) -> Outcome {
             Ok(())
         })
     })?;
-    let what = if order == Order::ZERO { "page fault, 4K" } else { "page fault, 2M" };
-    fault.say(what, Some(400), linux[0]);
-    unmap.say("  its unmap, flush and free", None, linux[1]);
+    fault.say(what, Some(400), linux);
+    unmap.say("  unmapped by address space", None, linux_unmap);
     Ok(())
 }
 
-/// What counting, mapping and pinning take by themselves, of a folio that somebody else holds.
-fn counts(space: &mut Space, empty: u64) -> Outcome {
+/// A leaf of a folio that somebody else holds, by the crate's address space.
+fn mapping(space: &mut Space, empty: u64) -> Outcome {
     let folio = VRAM.alloc(Order::BLOCK)?.publish();
-    let [mut map, mut unmap, mut pin, mut unpin] = [Cost::default(); 4];
+    let [mut map, mut unmap] = [Cost::default(); 2];
     let request = space::leaves_of(Order::BLOCK, ADDRESS, folio.range());
     for _ in 0..ROUNDS {
         map.add(empty, || space.insert(&folio, request))?;
         traps::touch(ADDRESS);
         unmap.add(empty, || space.unmap(space::range(ADDRESS, folio.nr_pages())))?;
-        let pinned = pin.add(empty, || folio.pin(PinKind::Short))?;
-        unpin.add(empty, || drop(pinned));
     }
     map.say("map a leaf", None, "");
     unmap.say("unmap a leaf, with flush", Some(150), "456 (4K), 758 (2M), 621 (1G)");
-    pin.say("pin", None, "1400-1500 (GUP and copy)");
-    unpin.say("unpin", None, "");
+    Ok(())
+}
+
+/// The same by hand: whoever keeps the handle of a mapping needs no lookup to uncount it.
+fn mapping_by_hand(space: &mut Space, empty: u64) -> Outcome {
+    let folio = VRAM.alloc(Order::BLOCK)?.publish();
+    let [mut map, mut unmap] = [Cost::default(); 2];
+    let (vpn, table) = (Vpn::new(ADDRESS >> 12), space.table_mut());
+    for _ in 0..ROUNDS {
+        let leaf = Leaf::new(folio.head(), Order::BLOCK, Rights::READ_WRITE);
+        let counted = map.add(empty, || {
+            let counted = folio.map(1);
+            table.put(vpn, &leaf);
+            counted
+        })?;
+        traps::touch(ADDRESS);
+        let leaf = unmap.add(empty, || {
+            let leaf = table.take(vpn);
+            paging::flush_leaf(ADDRESS);
+            drop(counted);
+            leaf
+        });
+        ensure!(leaf.is_some_and(|leaf| leaf.dirty), "the leaf was {leaf:?}");
+    }
+    map.say("map a leaf", None, "");
+    unmap.say("unmap a leaf, with flush", Some(150), "456 (4K), 758 (2M), 621 (1G)");
+    Ok(())
+}
+
+/// Pins, by the handle of a folio and by an address.
+fn pinning(space: &mut Space, empty: u64) -> Outcome {
+    let folio = VRAM.alloc(Order::BLOCK)?.publish();
+    space.insert(&folio, space::largest(ADDRESS, folio.range()))?;
+    let [mut pin, mut unpin, mut look, mut leave] = [Cost::default(); 4];
+    let (reader, range) = (Reader(space.table().root()), space::range(ADDRESS, 1));
+    let take = GupTake::Pin(PinKind::Short);
+    for _ in 0..ROUNDS {
+        let pinned = pin.add(empty, || folio.pin(PinKind::Short))?;
+        unpin.add(empty, || drop(pinned));
+        let write = Access::Write;
+        let run = look.add(empty, || gup_fast(&reader, &DIRECTORY, range, write, take))?;
+        leave.add(empty, || drop(run));
+    }
+    space.unmap(space::range(ADDRESS, folio.nr_pages()))?;
+    pin.say("pin a folio", None, "");
+    unpin.say("unpin it", None, "");
+    look.say("GUP: pin by address", None, "1400-1500 (with a copy)");
+    leave.say("unpin that", None, "");
     Ok(())
 }

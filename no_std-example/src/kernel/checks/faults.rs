@@ -1,12 +1,12 @@
 //! Memory that is mapped when it is touched: the page-fault handler allocates a folio, counts the
 //! leaf and maps it.
 
-use devfolio::{InsertError, Order};
+use devfolio::{InsertError, Leaf, Order, Rights, Vpn};
 use spin::Mutex;
 
 use super::{Failed, Outcome, ensure};
 use crate::machine::serial::say;
-use crate::machine::traps::{self, Resolution};
+use crate::machine::traps::{self, Resolution, Resolver};
 use crate::paging;
 use crate::space::{self, Space};
 use crate::world::{VRAM, leaf_name};
@@ -23,10 +23,18 @@ static SPACE: Mutex<Option<Space>> = Mutex::new(None);
 
 /// Runs something while what is touched gets memory.
 pub fn on_demand<R>(run_fn: impl FnOnce() -> Result<R, Failed>) -> Result<R, Failed> {
+    on_demand_by(resolve, run_fn)
+}
+
+/// As [`on_demand`], with a handler of one's own.
+pub fn on_demand_by<R>(
+    resolver: Resolver,
+    run_fn: impl FnOnce() -> Result<R, Failed>,
+) -> Result<R, Failed> {
     let space = space::new()?;
     paging::activate(Some(space.table()));
     *SPACE.lock() = Some(space);
-    let result = traps::with_resolver(resolve, run_fn);
+    let result = traps::with_resolver(resolver, run_fn);
     paging::activate(None);
     if let Some(space) = SPACE.lock().take() {
         space.into_table().destroy();
@@ -40,13 +48,17 @@ pub fn with_space<R>(run_fn: impl FnOnce(&mut Space) -> Result<R, Failed>) -> Re
     run_fn(space.as_mut().ok_or_else(|| Failed::from("there is no address space"))?)
 }
 
+fn order_at(address: u64) -> Option<Order> {
+    match address {
+        PAGES.. if address < PAGES + LEN => Some(Order::ZERO),
+        BLOCKS.. if address < BLOCKS + LEN => Some(Order::BLOCK),
+        _ => None,
+    }
+}
+
 /// The handler: what is touched for the first time gets a folio of the order of its part.
 pub fn resolve(address: u64) -> Resolution {
-    let order = match address {
-        PAGES.. if address < PAGES + LEN => Order::ZERO,
-        BLOCKS.. if address < BLOCKS + LEN => Order::BLOCK,
-        _ => return Resolution::Refused,
-    };
+    let Some(order) = order_at(address) else { return Resolution::Refused };
     let Ok(folio) = VRAM.alloc(order) else { return Resolution::Refused };
     let folio = folio.publish();
     let mut space = SPACE.lock();
@@ -57,6 +69,22 @@ pub fn resolve(address: u64) -> Resolution {
         Ok(_) | Err(InsertError::Occupied { .. }) => Resolution::Mapped,
         Err(_) => Resolution::Refused,
     }
+}
+
+/// The same by hand: counts the leaf, and writes it into the table.
+pub fn resolve_by_hand(address: u64) -> Resolution {
+    let Some(order) = order_at(address) else { return Resolution::Refused };
+    let Ok(folio) = VRAM.alloc(order) else { return Resolution::Refused };
+    let folio = folio.publish();
+    let Ok(counted) = folio.map(1) else { return Resolution::Refused };
+    let mut space = SPACE.lock();
+    let Some(space) = space.as_mut() else { return Resolution::Refused };
+    let leaf = Leaf::new(folio.head(), order, Rights::READ_WRITE);
+    if space.table_mut().put(Vpn::new(address >> 12).head(order), &leaf) {
+        // The leaf has the count from here on.
+        let _ = counted.into_raw();
+    }
+    Resolution::Mapped
 }
 
 /// Faults pages and blocks in, and lets them all go.

@@ -18,13 +18,38 @@ pub struct Tables {
     root: u64,
     /// Frames that are set aside for splits: linked by their first words, which are zero otherwise.
     pub(super) reserved: u64,
+    last: Last,
+}
+
+/// The table in which the last leaf was set, or is about to be: the next one is often in it, too.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    table: u64,
+    level: u32,
+    /// The address without what is an index into that table, or lower.
+    prefix: u64,
+}
+
+impl Last {
+    const NONE: Self = Self { table: 0, level: 0, prefix: 0 };
+
+    #[inline(always)]
+    fn of(slot: Slot, vpn: Vpn) -> Self {
+        let table = slot.word.as_ptr() as u64 & !0xfff;
+        Self { table, level: slot.level, prefix: vpn.as_u64() >> (9 * slot.level) }
+    }
+
+    #[inline(always)]
+    const fn is_at(self, vpn: Vpn, level: u32) -> bool {
+        self.level == level && self.prefix == vpn.as_u64() >> (9 * level)
+    }
 }
 
 /// What a walk ended at.
 #[derive(Clone, Copy)]
-pub struct Slot {
+pub(super) struct Slot {
     word: &'static AtomicU64,
-    level: u32,
+    pub(super) level: u32,
     bits: u64,
 }
 
@@ -77,7 +102,7 @@ impl Tables {
         // Nobody walks the new tables yet, and the first entry never changes.
         let kernel = word(boot::root_address(), TOP, 0).load(Ordering::Relaxed);
         word(root, TOP, 0).store(kernel, Ordering::Relaxed);
-        Some(Self { root, reserved: 0 })
+        Some(Self { root, reserved: 0, last: Last::NONE })
     }
 
     /// Returns the address of the top table.
@@ -90,10 +115,10 @@ impl Tables {
         read(self.root, vpn).leaf()
     }
 
-    /// Links tables on the way to the entry for leaves of that order, or stops at a leaf.
+    /// Links tables on the way to the entry of that level, or stops at a leaf.
     #[inline(always)]
-    pub(super) fn reach(root: u64, vpn: Vpn, to: u32) -> Option<Slot> {
-        let mut slot = walk(root, vpn, to);
+    pub(super) fn reach(&mut self, vpn: Vpn, to: u32) -> Option<Slot> {
+        let mut slot = walk(self.root, vpn, to);
         // Ends: each turn links a table, or finds one that somebody else has linked.
         while to < slot.level && slot.bits == 0 {
             let table = frames::take()?;
@@ -106,9 +131,24 @@ impl Tables {
             if link.is_err() {
                 frames::give_zeroed(table);
             }
-            slot = walk(root, vpn, to);
+            slot = walk(self.root, vpn, to);
+        }
+        if slot.level == to {
+            self.last = Last::of(slot, vpn);
         }
         Some(slot)
+    }
+
+    /// Maps a leaf by hand, if nothing is mapped there; whoever does so has counted it.
+    #[inline(always)]
+    pub fn put(&mut self, vpn: Vpn, leaf: &Leaf) -> bool {
+        let Some(to) = level_of(leaf.order) else { return false };
+        let Some(slot) = self.reach(vpn, to) else { return false };
+        let is_empty = slot.level == to && slot.bits == 0;
+        if is_empty {
+            slot.word.store(encode(leaf, to), Ordering::Release);
+        }
+        is_empty
     }
 
     /// Takes the leaf that covers an address out; translations of it go on until the flush.
@@ -120,17 +160,24 @@ impl Tables {
     }
 
     /// Writes a leaf in place of nothing, or of tables that hold nothing, which go back.
-    pub(super) fn replace_empty(&self, vpn: Vpn, leaf: &Leaf) {
+    #[inline(always)]
+    pub(super) fn replace_empty(&mut self, vpn: Vpn, leaf: &Leaf) {
         let Some(to) = level_of(leaf.order) else { return };
-        let slot = walk(self.root, vpn, to);
-        if slot.level != to {
-            return;
+        if !self.last.is_at(vpn, to) {
+            let slot = walk(self.root, vpn, to);
+            if slot.level != to {
+                return;
+            }
+            self.last = Last::of(slot, vpn);
         }
-        slot.word.store(encode(leaf, to), Ordering::Release);
-        if let Some(table) = table_of(slot.bits, to) {
+        let word = word(self.last.table, to, vpn.as_u64());
+        let bits = word.load(Ordering::Relaxed);
+        word.store(encode(leaf, to), Ordering::Release);
+        if let Some(table) = table_of(bits, to) {
             // The CPU may have kept in mind that there is a table.
             super::flush_leaf(vpn.as_u64() << 12);
             release(table, to - 1);
+            self.last = Last::NONE;
         }
     }
 
@@ -180,7 +227,8 @@ impl Tables {
 
     /// Sets the bits that the machine had noted in a table that is no longer used, and gives it
     /// back.
-    pub(super) fn collect(&self, vpn: Vpn, table: u64, level: u32) {
+    pub(super) fn collect(&mut self, vpn: Vpn, table: u64, level: u32) {
+        self.last = Last::NONE;
         let noted = release(table, level);
         walk(self.root, vpn, 1).word.fetch_or(noted, Ordering::AcqRel);
     }

@@ -49,20 +49,13 @@ impl PageTable for Tables {
         // Ends: `next` rises by a leaf, or by what a table of leaves of that order covers.
         while let Some(vpn) = next.filter(|&vpn| vpn <= range.last()) {
             let no_table = NoTable { vpn };
-            let last = match tables::read(self.root(), vpn).leaf() {
-                Some(leaf) => {
-                    for _ in 0..nr_tables(leaf.order, order) {
-                        self.push_reserved().ok_or(no_table)?;
-                    }
-                    leaf.addresses(vpn).last()
-                }
-                None => {
-                    Self::reach(self.root(), vpn, to).ok_or(no_table)?;
-                    let log2_pages = 9 * to;
-                    Vpn::new(vpn.as_u64() | ((1 << log2_pages) - 1))
-                }
-            };
-            next = last.checked_add(1);
+            let level = self.reach(vpn, to).ok_or(no_table)?.level;
+            // A leaf above that level, or a table of that level.
+            let log2_pages = if to < level { 9 * (level - 1) } else { 9 * to };
+            for _ in 0..nr_tables(level, to) {
+                self.push_reserved().ok_or(no_table)?;
+            }
+            next = Vpn::new(vpn.as_u64() | ((1 << log2_pages) - 1)).checked_add(1);
         }
         Ok(())
     }
@@ -121,11 +114,11 @@ impl PageTable for Tables {
     }
 }
 
-/// How many tables it takes to replace a leaf by those of a lower order.
-fn nr_tables(from: Order, to: Order) -> u64 {
-    match (level_of(from), level_of(to)) {
-        (Some(3), Some(1)) => 513,
-        (Some(from), Some(to)) if to < from => 1,
+/// How many tables it takes to replace a leaf by those of a lower level.
+const fn nr_tables(from: u32, to: u32) -> u64 {
+    match (from, to) {
+        (3, 1) => 513,
+        _ if to < from => 1,
         _ => 0,
     }
 }
