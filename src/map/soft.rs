@@ -66,12 +66,13 @@ pub enum Replace {
 #[derive(Clone, Copy)]
 pub struct SoftReader<'t> {
     nodes: &'t [SoftNode],
+    shape: Shape,
 }
 
 /// An entry that a walk has reached.
 #[derive(Clone, Copy)]
 struct At<'t> {
-    entries: &'t [AtomicU64; NR_ENTRIES],
+    entries: &'t [AtomicU64],
     index: usize,
     level: u8,
     bits: u64,
@@ -79,8 +80,8 @@ struct At<'t> {
 
 #[expect(clippy::arithmetic_side_effects, reason = "levels and indices of a few bits")]
 impl<'t> SoftReader<'t> {
-    fn entries(self, node: usize) -> Option<&'t [AtomicU64; NR_ENTRIES]> {
-        Some(&self.nodes.get(node)?.0)
+    fn entries(self, node: usize) -> Option<&'t [AtomicU64]> {
+        self.nodes.get(node)?.0.get(..1 << self.shape.0)
     }
 
     fn load(entry: &AtomicU64) -> u64 {
@@ -90,14 +91,14 @@ impl<'t> SoftReader<'t> {
 
     /// Walks down to an entry that is no link, or to `level`.
     fn walk(self, vpn: Vpn, level: u8) -> Option<At<'t>> {
-        if !addresses().contains(vpn) {
+        if !self.shape.addresses().contains(vpn) {
             return None;
         }
         let mut entries = self.entries(0)?;
         let mut at_level = LEVELS - 1;
         // Ends: a level lower on every turn.
         loop {
-            let index = index_of(vpn, at_level);
+            let index = self.shape.index_of(vpn, at_level);
             let bits = Self::load(entries.get(index)?);
             if bits & TABLE == 0 || at_level <= level {
                 return Some(At { entries, index, level: at_level, bits });
@@ -108,16 +109,17 @@ impl<'t> SoftReader<'t> {
     }
 
     /// Returns the entries of the leaf of `order` one of which has been reached.
-    fn group(at: At<'t>, order: Order) -> &'t [AtomicU64] {
-        let nr_entries = 1 << (order.as_u8() - order_of(at.level).as_u8().min(order.as_u8()));
+    fn group(self, at: At<'t>, order: Order) -> &'t [AtomicU64] {
+        let nr_entries =
+            1 << (order.as_u8() - self.shape.order_of(at.level).as_u8().min(order.as_u8()));
         let first = at.index & !(nr_entries - 1);
         at.entries.get(first..first + nr_entries).unwrap_or(&[])
     }
 
     /// Returns the whole leaf of which an entry has been reached.
-    fn leaf_at(at: At<'t>) -> Option<Leaf> {
+    fn leaf_at(self, at: At<'t>) -> Option<Leaf> {
         let leaf = decode(at.bits)?;
-        let used = Self::group(at, leaf.order).iter().fold(at.bits, |used, entry| {
+        let used = self.group(at, leaf.order).iter().fold(at.bits, |used, entry| {
             // ORDERING: Relaxed. Only the bits that say whether the group was used.
             used | entry.load(Ordering::Relaxed)
         });
@@ -140,7 +142,7 @@ impl<'t> SoftReader<'t> {
         // Ends: a turn is repeated only when the table was changed meanwhile.
         loop {
             let Some(at) = self.walk(vpn, 0) else { return Err(Entry::Empty { log2_pages: 0 }) };
-            let leaf = Self::leaf_at(at).filter(|leaf| leaf.rights.contains(access.rights()));
+            let leaf = self.leaf_at(at).filter(|leaf| leaf.rights.contains(access.rights()));
             let (Some(leaf), Some(entry)) = (leaf, at.entries.get(at.index)) else {
                 return Err(self.read(vpn));
             };
@@ -156,8 +158,8 @@ impl<'t> SoftReader<'t> {
 impl LeafReader for SoftReader<'_> {
     fn read(&self, vpn: Vpn) -> Entry {
         let Some(at) = self.walk(vpn, 0) else { return Entry::Empty { log2_pages: 0 } };
-        let log2_pages = at.level.saturating_mul(BITS);
-        Self::leaf_at(at).map_or(Entry::Empty { log2_pages }, Entry::Leaf)
+        let log2_pages = at.level.saturating_mul(self.shape.0);
+        self.leaf_at(at).map_or(Entry::Empty { log2_pages }, Entry::Leaf)
     }
 }
 
@@ -189,10 +191,30 @@ impl<'t> SoftTable<'t> {
     /// Returns `None` without a node, and for more than fit into an entry.
     #[must_use]
     pub fn new(nodes: &'t mut [SoftNode], set: LeafSet, replace: Replace) -> Option<Self> {
-        if nodes.is_empty() || NUMBER_MAX < nodes.len() as u64 {
+        Self::with_level_bits(nodes, BITS_MAX, set, replace)
+    }
+
+    /// Creates an empty table with 2^`level_bits` entries on each level, for
+    /// 2^(4 * `level_bits`) pages.
+    ///
+    /// Returns `None` as [`SoftTable::new`] does, and for no bits or more than 9.
+    #[must_use]
+    pub fn with_level_bits(
+        nodes: &'t mut [SoftNode],
+        level_bits: u8,
+        set: LeafSet,
+        replace: Replace,
+    ) -> Option<Self> {
+        if nodes.is_empty()
+            || level_bits == 0
+            || BITS_MAX < level_bits
+            || NUMBER_MAX < nodes.len() as u64
+        {
             return None;
         }
-        let (set, reader) = (set.up_to(order_of(LEVELS - 1)), SoftReader { nodes });
+        let shape = Shape(level_bits);
+        let set = set.up_to(shape.order_of(LEVELS.saturating_sub(1)));
+        let reader = SoftReader { nodes, shape };
         let mut table =
             Self { reader, set, replace, free: 0, nr_free: 0, promised: 0, nr_flushes: 0 };
         for node in (0..reader.nodes.len()).rev() {
@@ -238,7 +260,7 @@ impl PageTable for SoftTable<'_> {
     }
 
     fn addresses(&self) -> VpnRange {
-        addresses()
+        self.reader.shape.addresses()
     }
 
     fn can_hold(&self, pages: PfnRange) -> bool {
@@ -246,9 +268,9 @@ impl PageTable for SoftTable<'_> {
     }
 
     fn reserve(&mut self, range: VpnRange, order: Order) -> Result<(), NoTable> {
-        let target = level_of(order);
+        let target = self.reader.shape.level_of(order);
         let top = LEVELS.saturating_sub(1);
-        let range = range.intersection(addresses()).filter(|_| target < top);
+        let range = range.intersection(self.addresses()).filter(|_| target < top);
         let Some(range) = range else { return Ok(()) };
         let needed = self.reserve_in(0, top, range, target)?;
         let promised = self.promised.saturating_add(needed);
@@ -261,13 +283,13 @@ impl PageTable for SoftTable<'_> {
 
     fn trim(&mut self, range: VpnRange) {
         self.promised = 0;
-        if let Some(range) = range.intersection(addresses()) {
+        if let Some(range) = range.intersection(self.addresses()) {
             self.trim_in(0, LEVELS.saturating_sub(1), range);
         }
     }
 
     fn set(&mut self, vpn: Vpn, leaf: Leaf) {
-        let level = level_of(leaf.order);
+        let level = self.reader.shape.level_of(leaf.order);
         let at = loop {
             // Ends: every turn links a node on a lower level.
             let Some(at) = self.reader.walk(vpn, level) else { return };
@@ -280,8 +302,8 @@ impl PageTable for SoftTable<'_> {
                 return;
             }
         };
-        for (index, entry) in (0u64..).zip(SoftReader::group(at, leaf.order)) {
-            let pfn = leaf.pfn.as_u64().wrapping_add(index << shift_of(level));
+        for (index, entry) in (0u64..).zip(self.reader.group(at, leaf.order)) {
+            let pfn = leaf.pfn.as_u64().wrapping_add(index << self.reader.shape.shift_of(level));
             let old = SoftTable::exchange(entry, encode(leaf, Pfn::new(pfn)));
             debug_assert_eq!(old & LEAF, 0, "a leaf at {vpn} over another");
             if old & TABLE != 0 {
@@ -292,8 +314,8 @@ impl PageTable for SoftTable<'_> {
 
     fn clear(&mut self, vpn: Vpn) -> Option<Leaf> {
         let at = self.reader.walk(vpn, 0)?;
-        let leaf = SoftReader::leaf_at(at)?;
-        let used = SoftReader::group(at, leaf.order).iter().fold(0, |used, entry| {
+        let leaf = self.reader.leaf_at(at)?;
+        let used = self.reader.group(at, leaf.order).iter().fold(0, |used, entry| {
             // ORDERING: Relaxed. That the leaf is gone is told by whoever drops its count.
             used | entry.swap(0, Ordering::Relaxed)
         });
@@ -305,7 +327,7 @@ impl PageTable for SoftTable<'_> {
         let Some(leaf) = decode(at.bits) else { return };
         let mask = u64::from(Rights::ALL.bits()) << RIGHTS_SHIFT;
         let bits_fn = |bits: u64| Some(bits & !mask | u64::from(rights.bits()) << RIGHTS_SHIFT);
-        for entry in SoftReader::group(at, leaf.order) {
+        for entry in self.reader.group(at, leaf.order) {
             // ORDERING: Relaxed. The page stays the same.
             let _ = entry.fetch_update(Ordering::Relaxed, Ordering::Relaxed, bits_fn);
         }

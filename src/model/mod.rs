@@ -43,6 +43,7 @@
 )]
 
 mod field;
+mod flat;
 mod geometry;
 mod history;
 #[cfg(feature = "arbitrary")]
@@ -60,6 +61,7 @@ pub use field::{
     AnyOrder, At, Content, Count, Direction, HookStep, Lent, Node, Pages, Span, TableBudget, Term,
     Token,
 };
+pub use flat::{Flat, FlatFolio, FlatLeaf, FlatLimit, FlatRefusal, FlatSpace};
 pub use geometry::{ExtentPlan, Geometry, GeometryParseError, PolicyBits};
 pub use history::{HEADER, History, HistoryParseError};
 pub use op::{Op, OpParseError};

@@ -6,6 +6,7 @@
 
 mod apply;
 mod count;
+mod mapping;
 mod owner;
 mod raw;
 mod refusal;
@@ -31,6 +32,7 @@ use crate::pgmap::{
 use crate::sync::Ordering;
 use crate::units::{Order, Pfn, PfnRange};
 
+pub use mapping::run_mapping;
 pub use owner::{Data, Owner};
 
 /// Runs a history against this crate, and looks after every step.

@@ -4,10 +4,11 @@ use crate::map::leaf::{Leaf, Rights};
 use crate::map::virt::{Vpn, VpnRange};
 use crate::units::{Order, Pfn};
 
-/// Log2 of the entries of a node. Models have small nodes: loom registers every entry.
-pub(super) const BITS: u8 = if cfg!(all(test, loom)) { 1 } else { 9 };
+/// Log2 of the entries that a node has room for. Models have small nodes: loom registers every
+/// entry.
+pub(super) const BITS_MAX: u8 = if cfg!(all(test, loom)) { 1 } else { 9 };
 pub(super) const LEVELS: u8 = if cfg!(all(test, loom)) { 2 } else { 4 };
-pub(super) const NR_ENTRIES: usize = 1 << BITS;
+pub(super) const NR_ENTRIES: usize = 1 << BITS_MAX;
 
 // An entry, from the lowest bit. All zero is empty.
 pub(super) const TABLE: u64 = 1 << 0;
@@ -23,24 +24,52 @@ pub(super) const ATTRS_MAX: u64 = 0xfff;
 pub(super) const NUMBER_SHIFT: u32 = 24;
 pub(super) const NUMBER_MAX: u64 = u64::MAX >> NUMBER_SHIFT;
 
-pub(super) const fn level_of(order: Order) -> u8 {
-    match order.as_u8().checked_div(BITS) {
-        Some(level) => level,
-        None => 0,
-    }
-}
+/// How many entries a node has: two to the power of this.
+#[derive(Clone, Copy)]
+pub(super) struct Shape(pub(super) u8);
 
-/// Returns the order of one entry of a level; `Order::MAX` from there on.
-pub(super) const fn order_of(level: u8) -> Order {
-    match Order::new(level.saturating_mul(BITS)) {
-        Some(order) => order,
-        None => Order::MAX,
+impl Shape {
+    /// Returns the level whose entries, or groups of them, are leaves of `order`.
+    pub(super) const fn level_of(self, order: Order) -> u8 {
+        match order.as_u8().checked_div(self.0) {
+            Some(level) => level,
+            None => 0,
+        }
     }
-}
 
-/// Log2 of the pages of one entry of a level.
-pub(super) const fn shift_of(level: u8) -> u32 {
-    level.saturating_mul(BITS) as u32
+    /// Returns the order of one entry of a level; `Order::MAX` from there on.
+    pub(super) const fn order_of(self, level: u8) -> Order {
+        match Order::new(level.saturating_mul(self.0)) {
+            Some(order) => order,
+            None => Order::MAX,
+        }
+    }
+
+    /// Log2 of the pages of one entry of a level.
+    pub(super) const fn shift_of(self, level: u8) -> u32 {
+        level.saturating_mul(self.0) as u32
+    }
+
+    /// Returns the index of the entry for an address at a level.
+    pub(super) fn index_of(self, vpn: Vpn, level: u8) -> usize {
+        let mask = 1u64.wrapping_shl(self.0.into()).wrapping_sub(1);
+        usize::try_from(vpn.as_u64() >> self.shift_of(level) & mask).unwrap_or(0)
+    }
+
+    /// The addresses of a table.
+    pub(super) fn addresses(self) -> VpnRange {
+        let last = Vpn::new(1u64.wrapping_shl(self.shift_of(LEVELS)).wrapping_sub(1));
+        VpnRange::between(Vpn::new(0), last).unwrap_or(VpnRange::page(last))
+    }
+
+    /// Returns the addresses of an entry of the node that `range` lies in.
+    pub(super) fn block_at(self, range: VpnRange, level: u8, index: usize) -> VpnRange {
+        let (shift, above) = (self.shift_of(level), self.shift_of(level.saturating_add(1)));
+        let node = range.start().as_u64() >> above << above;
+        let first = node | (index as u64) << shift;
+        let last = first | 1u64.wrapping_shl(shift).wrapping_sub(1);
+        VpnRange::between(Vpn::new(first), Vpn::new(last)).unwrap_or(range)
+    }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "fields of a few bits")]
@@ -71,25 +100,4 @@ pub(super) const fn link(node: usize) -> u64 {
 /// Returns the node that a link, or the first entry of a free node, names.
 pub(super) fn node_of(bits: u64) -> usize {
     usize::try_from(bits >> NUMBER_SHIFT).unwrap_or(usize::MAX)
-}
-
-/// Returns the index of the entry for an address at a level.
-pub(super) fn index_of(vpn: Vpn, level: u8) -> usize {
-    let mask = (NR_ENTRIES as u64).wrapping_sub(1);
-    usize::try_from(vpn.as_u64() >> shift_of(level) & mask).unwrap_or(0)
-}
-
-/// The addresses of every table.
-pub(super) fn addresses() -> VpnRange {
-    let last = Vpn::new(1u64.wrapping_shl(shift_of(LEVELS)).wrapping_sub(1));
-    VpnRange::between(Vpn::new(0), last).unwrap_or(VpnRange::page(last))
-}
-
-/// Returns the addresses of an entry of the node that `range` lies in.
-pub(super) fn block_at(range: VpnRange, level: u8, index: usize) -> VpnRange {
-    let (shift, above) = (shift_of(level), shift_of(level.saturating_add(1)));
-    let node = range.start().as_u64() >> above << above;
-    let first = node | (index as u64) << shift;
-    let last = first | (1u64 << shift).wrapping_sub(1);
-    VpnRange::between(Vpn::new(first), Vpn::new(last)).unwrap_or(range)
 }

@@ -73,16 +73,18 @@ impl SoftTable<'_> {
         target: u8,
     ) -> Result<usize, NoTable> {
         let mut needed = 0;
-        for index in index_of(range.start(), level)..=index_of(range.last(), level) {
+        for index in self.reader.shape.index_of(range.start(), level)
+            ..=self.reader.shape.index_of(range.last(), level)
+        {
             let Some(entry) = self.reader.entries(node).and_then(|all| all.get(index)) else {
                 break;
             };
-            let block = block_at(range, level, index);
+            let block = self.reader.shape.block_at(range, level, index);
             let Some(part) = block.intersection(range) else { break };
             let bits = SoftReader::load(entry);
             if bits & LEAF != 0 {
                 let tables = |level| {
-                    let shift = shift_of(level);
+                    let shift = self.reader.shape.shift_of(level);
                     (part.last().as_u64() >> shift) - (part.start().as_u64() >> shift) + 1
                 };
                 let below: u64 = (target + 1..=level).map(tables).sum();
@@ -109,10 +111,15 @@ impl SoftTable<'_> {
     /// Gives back the nodes below `node` that are empty in `range`; true if `node` is empty, too.
     pub(super) fn trim_in(&mut self, node: usize, level: u8, range: VpnRange) -> bool {
         let Some(entries) = self.reader.entries(node) else { return false };
-        for index in index_of(range.start(), level)..=index_of(range.last(), level) {
+        for index in self.reader.shape.index_of(range.start(), level)
+            ..=self.reader.shape.index_of(range.last(), level)
+        {
             let Some(entry) = entries.get(index).filter(|_| level != 0) else { break };
             let bits = SoftReader::load(entry);
-            let Some(part) = block_at(range, level, index).intersection(range) else { break };
+            let Some(part) = self.reader.shape.block_at(range, level, index).intersection(range)
+            else {
+                break;
+            };
             if bits & TABLE != 0 && self.trim_in(node_of(bits), level - 1, part) {
                 Self::exchange(entry, 0);
                 self.give(node_of(bits));
@@ -123,15 +130,21 @@ impl SoftTable<'_> {
 
     /// Replaces the leaf of `order` at `vpn` by leaves of `to`, a level at a time.
     pub(super) fn split_down(&mut self, vpn: Vpn, order: Order, to: Order) {
-        let level = level_of(order);
-        let (base, Some(at)) = (order_of(level), self.reader.walk(vpn, level)) else { return };
-        let Some(leaf) = SoftReader::leaf_at(at) else { return };
-        let mid =
-            if base < order { base.max(to) } else { order_of(level.saturating_sub(1)).max(to) };
+        let level = self.reader.shape.level_of(order);
+        let (base, Some(at)) = (self.reader.shape.order_of(level), self.reader.walk(vpn, level))
+        else {
+            return;
+        };
+        let Some(leaf) = self.reader.leaf_at(at) else { return };
+        let mid = if base < order {
+            base.max(to)
+        } else {
+            self.reader.shape.order_of(level.saturating_sub(1)).max(to)
+        };
         if base < order {
-            for (vpn, entry) in (0u64..).zip(SoftReader::group(at, order)) {
+            for (vpn, entry) in (0u64..).zip(self.reader.group(at, order)) {
                 let piece = encode(Leaf { order: mid, ..leaf }, leaf.pfn);
-                let offset = vpn << shift_of(level) << NUMBER_SHIFT;
+                let offset = vpn << self.reader.shape.shift_of(level) << NUMBER_SHIFT;
                 let old = Self::exchange(entry, piece + offset);
                 // What hardware set since the leaf was read.
                 // ORDERING: Relaxed. Bits that carry nothing.
@@ -144,7 +157,7 @@ impl SoftTable<'_> {
             };
             let entries = self.reader.entries(node);
             for (index, entry) in (0u64..).zip(entries.into_iter().flatten()) {
-                let offset = index << shift_of(level - 1) << NUMBER_SHIFT;
+                let offset = index << self.reader.shape.shift_of(level - 1) << NUMBER_SHIFT;
                 // ORDERING: Relaxed. The link below releases it.
                 entry.store(
                     encode(Leaf { order: mid, ..leaf }, leaf.pfn) + offset,
@@ -168,19 +181,22 @@ impl SoftTable<'_> {
 
     /// Replaces what is around `vpn` by one leaf, an entry at a time.
     pub(super) fn join_up(&mut self, vpn: Vpn, order: Order) {
-        let (level, head) = (level_of(order), vpn.head(order));
+        let (level, head) = (self.reader.shape.level_of(order), vpn.head(order));
         let first = self.reader.read(head).leaf();
         let (Some(first), Some(at)) = (first, self.reader.walk(head, level)) else { return };
         let whole = Leaf { order, pfn: first.pfn.head(order), ..first };
         let mut used = 0;
-        for (index, entry) in (0u64..).zip(SoftReader::group(at, order)) {
-            let offset = index << shift_of(level);
+        for (index, entry) in (0u64..).zip(self.reader.group(at, order)) {
+            let offset = index << self.reader.shape.shift_of(level);
             let old = Self::exchange(entry, encode(whole, whole.pfn) + (offset << NUMBER_SHIFT));
             if old & TABLE == 0 {
                 used |= old & (ACCESSED | DIRTY);
                 continue;
             }
-            self.flush(VpnRange::block(Vpn::new(head.as_u64() + offset), order_of(level)));
+            self.flush(VpnRange::block(
+                Vpn::new(head.as_u64() + offset),
+                self.reader.shape.order_of(level),
+            ));
             used |= self.harvest(node_of(old), level.saturating_sub(1));
         }
         if let Some(entry) = at.entries.get(at.index).filter(|_| !seeded!(JoinLosesDirty)) {
