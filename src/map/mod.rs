@@ -25,6 +25,8 @@ mod table;
 mod virt;
 mod walk;
 
+#[cfg(all(test, loom))]
+mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 

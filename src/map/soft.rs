@@ -28,14 +28,16 @@ use crate::units::{Order, Pfn, PfnRange};
 pub struct SoftNode([AtomicU64; NR_ENTRIES]);
 
 impl SoftNode {
-    #[cfg(not(all(test, loom)))]
     /// Creates an empty node.
+    #[cfg(not(all(test, loom)))]
     #[must_use]
     pub const fn new() -> Self {
         Self([const { AtomicU64::new(0) }; NR_ENTRIES])
     }
 
+    /// Creates an empty node.
     #[cfg(all(test, loom))]
+    #[must_use]
     pub fn new() -> Self {
         Self(core::array::from_fn(|_| AtomicU64::new(0)))
     }

@@ -30,6 +30,10 @@ const SECOND: u64 = 0x800;
 /// The most addresses that a history uses of a space.
 const ADDRESSES_MAX: u64 = 256;
 const STEPS_MAX: usize = 96;
+/// Each step has as many bytes, so that a change to one of them leaves the others alone.
+const STEP_BYTES: usize = 12;
+/// As many table pages as the deepest table with all of these addresses takes, and some.
+const NR_NODES: usize = 88;
 
 /// What went wrong, and where.
 type Check = Result<(), String>;
@@ -124,7 +128,15 @@ type Space<'d> = AddressSpace<'d, Watched<'d>>;
 /// The bytes of a history; behind the last one there are zeroes.
 struct Bytes<'b>(core::slice::Iter<'b, u8>);
 
-impl Bytes<'_> {
+impl<'b> Bytes<'b> {
+    /// Takes the next bytes, or what is left.
+    fn split_off(&mut self, nr: usize) -> Bytes<'b> {
+        let all = self.0.as_slice();
+        let (first, rest) = all.split_at(nr.min(all.len()));
+        self.0 = rest.iter();
+        Bytes(first.iter())
+    }
+
     fn is_empty(&self) -> bool {
         self.0.as_slice().is_empty()
     }
@@ -173,7 +185,7 @@ pub fn run_mapping(bytes: &[u8]) -> Result<(), String> {
     let size = (1u64 << (4 * level_bits)).min(ADDRESSES_MAX);
     let order_max = u8::try_from(3 * level_bits).unwrap_or(0).min(6);
     let is_scarce = bytes.below(4) == 0;
-    let nr_nodes = if is_scarce { 4 + bytes.index(12) } else { 400 };
+    let nr_nodes = if is_scarce { 4 + bytes.index(12) } else { NR_NODES };
     let nr_spaces = 1 + bytes.index(3);
     let plans: Vec<(u32, Replace)> = (0..nr_spaces)
         .map(|_| {
@@ -244,7 +256,8 @@ impl World<'_> {
             if bytes.is_empty() {
                 break;
             }
-            self.step(bytes).map_err(|what| format!("step {step}: {what}"))?;
+            self.step(&mut bytes.split_off(STEP_BYTES))
+                .map_err(|what| format!("step {step}: {what}"))?;
             self.compare().map_err(|what| format!("after step {step}: {what}"))?;
         }
         Ok(())
@@ -312,7 +325,7 @@ impl World<'_> {
             let table = &mut space.table_mut().inner;
             let nr_nodes = table.nr_free_nodes().saturating_add(1);
             if !self.is_scarce {
-                same("table pages", &nr_nodes, &400)?;
+                same("table pages", &nr_nodes, &NR_NODES)?;
             }
         }
         for owner in [self.first, self.second] {

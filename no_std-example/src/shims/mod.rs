@@ -4,8 +4,8 @@
 //! Each shim names its operation; `tests/tidy.rs` compares the names with the public functions of
 //! the crate. What has no shim is said here, with the reason:
 //!
-//! No shim: `StaticMeta::new`, `ExtentSlot::new`, `DirSlot::new` and `Directory::new`, because they
-//! run in the compiler.
+//! No shim: `StaticMeta::new`, `ExtentSlot::new`, `DirSlot::new`, `Directory::new` and
+//! `SoftNode::new`, because they run in the compiler.
 //!
 //! No shim: `Policy::private`, `Policy::coherent`, `Policy::fs_dax`, `Policy::generic` and
 //! `Policy::pci_p2pdma`, because they are constants.
@@ -21,6 +21,7 @@ use devfolio::{
 };
 
 mod folio;
+mod map;
 mod pgmap;
 mod units;
 
@@ -32,7 +33,7 @@ pub struct Shim(#[expect(dead_code, reason = "only there to be in the image")] *
 unsafe impl Sync for Shim {}
 
 /// All shims: what refers to this keeps them in the image.
-pub static SHIMS: [&[Shim]; 3] = [units::SHIMS, pgmap::SHIMS, folio::SHIMS];
+pub static SHIMS: [&[Shim]; 4] = [units::SHIMS, pgmap::SHIMS, folio::SHIMS, map::SHIMS];
 
 /// Makes functions that the linker knows by name, and a list of them.
 macro_rules! shims {
