@@ -1,7 +1,7 @@
 //! From what QEMU jumps to, to the first line of Rust: for the first CPU and for the second one.
 //!
 //! The PVH protocol enters a 32-bit kernel with paging off and `ebx` at the start info. What comes
-//! here is the least that 64-bit mode needs: the first 512 GiB mapped where they are, in leaves of
+//! here is the least that 64-bit mode needs: the first TiB, mapped where it is, in leaves of
 //! 1 GiB, three segments, and a stack. The second CPU comes out of real mode, by way of a page of
 //! low memory that the code is copied to.
 
@@ -12,6 +12,9 @@ use x86_64::structures::paging::PageTable;
 /// Where the second CPU starts: `INIT`-`SIPI` can name a page below 1 MiB only.
 pub const TRAMPOLINE: u64 = 0x8000;
 
+/// How many entries of the top table lead to the direct map, 512 GiB each.
+pub const NR_DIRECT: usize = 2;
+
 const STACK_LEN: usize = 256 * 1024;
 
 #[repr(align(16))]
@@ -20,9 +23,9 @@ struct Stack(#[expect(dead_code, reason = "read and written by the machine")] [u
 /// Nobody but the entries refers to them.
 static mut STACKS: [Stack; 2] = [const { Stack([0; STACK_LEN]) }; 2];
 
-/// The top table that both CPUs start with; its first entry is the direct map of everything.
+/// The top table that both CPUs start with; its first entries are the direct map.
 pub static mut ROOT: PageTable = PageTable::new();
-static mut DIRECT: PageTable = PageTable::new();
+static mut DIRECT: [PageTable; NR_DIRECT] = [const { PageTable::new() }; NR_DIRECT];
 
 global_asm!(
     ".section .note.pvh, \"a\", @note",
@@ -43,10 +46,12 @@ global_asm!(
     "shr ecx, 2",
     "xor eax, eax",
     "rep stosd",
-    // 512 leaves of 1 GiB: present, writable, a leaf.
+    // 1,024 leaves of 1 GiB: present, writable, a leaf.
     "mov eax, offset {direct}",
     "or eax, 3",
     "mov dword ptr [{root}], eax",
+    "add eax, 4096",
+    "mov dword ptr [{root} + 8], eax",
     "xor ecx, ecx",
     "2:",
     "mov eax, ecx",
@@ -57,7 +62,7 @@ global_asm!(
     "shr eax, 2",
     "mov dword ptr [{direct} + ecx * 8 + 4], eax",
     "inc ecx",
-    "cmp ecx, 512",
+    "cmp ecx, 1024",
     "jb 2b",
     "mov edi, ebx",
     "mov esp, offset {stacks} + {len}",

@@ -1,10 +1,10 @@
 //! Physical memory through the direct map: what is neither a Rust object nor a register.
 //!
-//! Everything below 512 GiB is mapped where it is. Whoever asks for an address here says by that
+//! Everything below 1 TiB is mapped where it is. Whoever asks for an address here says by that
 //! that something answers there; a fault at such an address ends the run and not in silence.
 
 /// One past the last byte of the direct map.
-pub const DIRECT_END: u64 = 1 << 39;
+pub const DIRECT_END: u64 = 1 << 40;
 
 /// A word of which every pattern is a value.
 pub trait Word: Copy {}

@@ -99,9 +99,11 @@ impl Tables {
     /// Makes an address space in which only the kernel is.
     pub fn new() -> Option<Self> {
         let root = frames::take()?;
-        // Nobody walks the new tables yet, and the first entry never changes.
-        let kernel = word(boot::root_address(), TOP, 0).load(Ordering::Relaxed);
-        word(root, TOP, 0).store(kernel, Ordering::Relaxed);
+        for vpn in direct() {
+            // Nobody walks the new tables yet, and these entries never change.
+            let kernel = word(boot::root_address(), TOP, vpn).load(Ordering::Relaxed);
+            word(root, TOP, vpn).store(kernel, Ordering::Relaxed);
+        }
         Some(Self { root, reserved: 0, last: Last::NONE })
     }
 
@@ -257,10 +259,15 @@ impl Tables {
         while let Some(frame) = self.pop_reserved() {
             frames::give_zeroed(frame);
         }
-        // Everything but the first entry of the root, which is not its own.
-        word(self.root, TOP, 0).store(0, Ordering::Relaxed);
+        // Everything but the direct map, which is not its own.
+        direct().for_each(|vpn| word(self.root, TOP, vpn).store(0, Ordering::Relaxed));
         release(self.root, TOP);
     }
+}
+
+/// An address in each entry of a top table that belongs to the kernel.
+fn direct() -> impl Iterator<Item = u64> {
+    (0..boot::NR_DIRECT as u64).map(|index| index << 27)
 }
 
 /// Gives a table and those below it back, zeroed; returns what the machine had noted in leaves.

@@ -6,10 +6,10 @@ use devfolio::{
 
 use super::entry::level_of;
 use super::tables::{self, Tables};
-use crate::machine::frames;
+use crate::machine::{frames, memory::DIRECT_END};
 
 /// Space above the direct map, up to the middle.
-const FIRST: u64 = 1 << 27;
+const FIRST: u64 = DIRECT_END >> 12;
 const LAST: u64 = (1 << 35) - 1;
 
 /// What reads the tables with this root, whoever may be writing them.
