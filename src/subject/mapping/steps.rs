@@ -169,8 +169,9 @@ impl World<'_> {
             return Ok(());
         }
         let request = Self::request((vpn, pfn, nr), limit, rights)?;
+        let free = self.spaces[space].table().inner.nr_free_nodes();
         let real = self.spaces[space].insert_any(folio, request).map(|nr| nr as usize);
-        self.inserted(space, (vpn, pfn, nr), (limit, rights), real)
+        self.inserted(space, (vpn, pfn, nr), (limit, rights), (free, real))
     }
 
     fn rights(bytes: &mut Bytes<'_>) -> u8 {
@@ -202,10 +203,9 @@ impl World<'_> {
         space: usize,
         what: (u64, u64, u64),
         (limit, rights): (FlatLimit, u8),
-        real: Result<usize, InsertError>,
+        (free, real): (usize, Result<usize, InsertError>),
     ) -> Check {
         let before = self.flat.clone();
-        let free = self.spaces[space].table().inner.nr_free_nodes();
         let expected = self.flat.insert(space, what, limit, rights);
         if !self.judge("insert", real, &expected, insert_refusal)? {
             self.flat = before;
@@ -223,9 +223,10 @@ impl World<'_> {
             return Ok(());
         }
         let request = Self::request((vpn, pfn, nr), limit, rights)?;
+        let free = self.spaces[space].table().inner.nr_free_nodes();
         let real = self.spaces[space].insert_foreign(request);
         let real = real.map(|nr| usize::try_from(nr).unwrap_or(0));
-        self.inserted(space, (vpn, pfn, nr), (limit, rights), real)
+        self.inserted(space, (vpn, pfn, nr), (limit, rights), (free, real))
     }
 
     fn vpns((first, nr): (u64, u64)) -> Result<VpnRange, String> {
