@@ -105,9 +105,21 @@ fn fault(empty: u64, resolver: Resolver, order: Order) -> Outcome {
         })
     })?;
     fault.say(what, Some(400), linux);
+    allocation(empty, order)?;
     let each = unmap.sum / ROUNDS;
     let unmap = Cost { nr: 1, sum: each, max: each };
     unmap.say("  unmap of all, for each leaf", None, linux_unmap);
+    Ok(())
+}
+
+/// The part of a fault that is the search for a folio.
+fn allocation(empty: u64, order: Order) -> Outcome {
+    let mut cost = Cost::default();
+    let mut folios = [const { None }; ROUNDS as usize];
+    for slot in &mut folios {
+        *slot = Some(cost.add(empty, || VRAM.alloc(order))?);
+    }
+    cost.say("  of which the allocation", None, "");
     Ok(())
 }
 
