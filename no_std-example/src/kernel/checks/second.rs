@@ -15,7 +15,7 @@ use crate::world::{DIRECTORY, VRAM, address_of};
 const ADDRESS: u64 = 0x140_0000_0000;
 const OURS: u64 = 0x5555_5555;
 const FOREIGN: u64 = 0xffff_ffff;
-const ROUNDS: u32 = 4000;
+const ROUNDS: u32 = 1000;
 /// Long enough for a page to change hands.
 const LINGER: u64 = 5000;
 
@@ -103,9 +103,9 @@ fn change_hands(space: &mut Space, round: u32) -> Outcome {
         core::hint::spin_loop();
     }
     cpus::idle(u64::from(round % 64) * 8);
-    // The other CPU may be between two looks when it is asked to flush; every other time it gets
+    // The other CPU may be between two looks when it is asked to flush; three times of four it gets
     // back to that only when the page is somebody else's.
-    cpus::linger(u64::from(round % 2) * LINGER);
+    cpus::linger(u64::from(!round.is_multiple_of(4)) * LINGER);
     space.unmap(space::range(ADDRESS, 1))?;
 
     // Ends: the second CPU lets go of its pin.
