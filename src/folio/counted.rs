@@ -82,7 +82,8 @@ impl<O: PgmapOps> FolioRef<'_, O> {
     /// Adds pins, unless the pgmap began to die meanwhile.
     #[inline]
     pub(super) fn add_pins(&self, nr: u32) -> Result<(), PinError> {
-        self.add(Count::Pins, nr).map_err(|error| cold(PinError::Count(error)))?;
+        let nr_counted = if seeded!(PinUncounted) { 0 } else { nr };
+        self.add(Count::Pins, nr_counted).map_err(|error| cold(PinError::Count(error)))?;
         if self.pgmap.core().slipped_past_kill() && !seeded!(PinSlipsPastKill) {
             self.sub_owned(Count::Pins, nr);
             return Err(cold(PinError::Count(CountError::Dying)));

@@ -133,7 +133,7 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
         Self { at }
     }
 
-    pub(super) const fn at(&self) -> FolioRef<'a, O> {
+    pub(crate) const fn at(&self) -> FolioRef<'a, O> {
         self.at
     }
 

@@ -8,6 +8,7 @@ use super::space::{AddressSpace, CutError};
 use super::table::PageTable;
 use super::virt::{Vpn, VpnRange};
 use super::walk::{Leaves, Run};
+use crate::pgmap::Directory;
 use crate::units::PfnRange;
 
 /// How many runs fit into a gather.
@@ -28,6 +29,7 @@ const RUNS_MAX: usize = 24;
 pub struct Gather<'s, 'd, T: PageTable> {
     space: &'s mut AddressSpace<'d, T>,
     runs: [Option<GatherRun<'d>>; RUNS_MAX],
+    nr_runs: usize,
     /// From the first to the last address that was zapped.
     addresses: Option<VpnRange>,
     rest: Option<VpnRange>,
@@ -68,7 +70,7 @@ pub struct ZapRun {
     pub is_foreign: bool,
 }
 
-impl<'d, T: PageTable> Gather<'_, 'd, T> {
+impl<T: PageTable> Gather<'_, '_, T> {
     /// How many runs fit into a gather. A run is all leaves of one folio that follow each other.
     pub const RUNS_MAX: usize = RUNS_MAX;
 
@@ -111,28 +113,19 @@ impl<'d, T: PageTable> Gather<'_, 'd, T> {
 
     /// Takes a leaf away; false if there is no room for its count.
     fn take(&mut self, vpn: Vpn, leaf: Leaf) -> bool {
-        let directory = self.space.directory;
-        let pages = leaf.pages();
-        let index = self.runs.iter().take_while(|run| run.is_some()).count();
-        let previous = index.checked_sub(1).and_then(|index| self.runs.get(index).copied());
-        let is_more = |run: &GatherRun<'d>| match run.counts {
-            Some(counts) => counts.contains(leaf.pfn),
-            // Foreign pages that follow each other.
-            None => run.zapped.pages.last().checked_add(1) == Some(leaf.pfn),
-        };
-        let more = previous.flatten().filter(is_more);
-        let index = if more.is_some() { index.saturating_sub(1) } else { index };
-        let Some(slot) = self.runs.get_mut(index) else { return false };
-        let run = more.unwrap_or_else(|| {
-            let counts = Run::of(directory, leaf.pfn);
-            let is_foreign = counts.is_none();
-            let zapped = ZapRun { pages, dirty: None, accessed: false, nr_leaves: 0, is_foreign };
-            GatherRun { counts, zapped }
-        });
+        let last = self.nr_runs.checked_sub(1).and_then(|index| self.runs.get(index)?.as_ref());
+        if !last.is_some_and(|run| run.goes_on_with(leaf)) {
+            let Some(slot) = self.runs.get_mut(self.nr_runs) else { return false };
+            *slot = Some(GatherRun::new(self.space.directory, leaf));
+            self.nr_runs = self.nr_runs.wrapping_add(1);
+        }
         // The accessed and dirty bits are those of the exchange, not those of the look before.
         let Some(leaf) = self.space.table.clear(vpn) else { return true };
         let block = leaf.addresses(vpn);
-        *slot = Some(run.with(leaf));
+        let index = self.nr_runs.wrapping_sub(1);
+        if let Some(run) = self.runs.get_mut(index).and_then(Option::as_mut) {
+            run.add(leaf);
+        }
         self.addresses = Some(self.addresses.map_or(block, |all| hull_of(all, block)));
         let nr_pages = leaf.order.nr_pages();
         let totals = &mut self.totals;
@@ -145,9 +138,25 @@ impl<'d, T: PageTable> Gather<'_, 'd, T> {
     }
 }
 
-impl GatherRun<'_> {
+impl<'d> GatherRun<'d> {
+    /// Creates the run of a leaf, without that leaf.
+    fn new(directory: &Directory<'d>, leaf: Leaf) -> Self {
+        let counts = Run::of(directory, leaf.pfn);
+        let (pages, is_foreign) = (leaf.pages(), counts.is_none());
+        let zapped = ZapRun { pages, dirty: None, accessed: false, nr_leaves: 0, is_foreign };
+        Self { counts, zapped }
+    }
+
+    fn goes_on_with(&self, leaf: Leaf) -> bool {
+        match &self.counts {
+            Some(counts) => counts.contains(leaf.pfn),
+            // Foreign pages that follow each other.
+            None => self.zapped.pages.last().checked_add(1) == Some(leaf.pfn),
+        }
+    }
+
     /// Adds a leaf.
-    fn with(mut self, leaf: Leaf) -> Self {
+    fn add(&mut self, leaf: Leaf) {
         let (zapped, pages) = (&mut self.zapped, leaf.pages());
         zapped.pages = pages_hull(zapped.pages, pages);
         zapped.accessed |= leaf.accessed;
@@ -158,7 +167,6 @@ impl GatherRun<'_> {
         if let Some(counts) = &mut self.counts {
             counts.nr_leaves = zapped.nr_leaves;
         }
-        self
     }
 }
 
@@ -173,8 +181,10 @@ fn hull_of(a: VpnRange, b: VpnRange) -> VpnRange {
 impl<T: PageTable> Drop for Gather<'_, '_, T> {
     fn drop(&mut self) {
         let Some(addresses) = self.addresses else { return };
+        let nr_runs = self.nr_runs;
         let put_all = |runs: &[Option<GatherRun<'_>>]| {
-            runs.iter().flatten().filter_map(|run| run.counts).for_each(|run| run.sub());
+            let runs = runs.iter().take(nr_runs).flatten();
+            runs.filter_map(|run| run.counts.as_ref()).for_each(Run::sub);
         };
         if seeded!(PutBeforeFlush) {
             put_all(&self.runs);
@@ -215,7 +225,8 @@ impl<'d, T: PageTable> AddressSpace<'d, T> {
     pub(super) fn gather(&mut self, range: VpnRange, pages: Option<PfnRange>) -> Gather<'_, 'd, T> {
         let runs = [None; RUNS_MAX];
         let totals = Unmapped::default();
-        let mut gather = Gather { space: self, runs, addresses: None, rest: None, totals };
+        let mut gather =
+            Gather { space: self, runs, nr_runs: 0, addresses: None, rest: None, totals };
         gather.fill(range, pages);
         gather
     }
@@ -230,8 +241,35 @@ impl<'d, T: PageTable> AddressSpace<'d, T> {
     ///
     /// As for [`Gather`]: the last count of a folio runs its owner's hook.
     pub fn unmap(&mut self, range: VpnRange) -> Result<Unmapped, CutError> {
+        if let Some(unmapped) = self.unmap_leaf(range) {
+            return Ok(unmapped);
+        }
         self.cut_ends(range)?;
         Ok(self.unmap_cut(range, None))
+    }
+
+    /// Unmaps a range that is one leaf and nothing else: it takes no gather.
+    fn unmap_leaf(&mut self, range: VpnRange) -> Option<Unmapped> {
+        let vpn = range.start();
+        let leaf = self.table.read(vpn).leaf()?;
+        if leaf.addresses(vpn) != range {
+            return None;
+        }
+        let mut run = GatherRun::new(self.directory, leaf);
+        let leaf = self.table.clear(vpn)?;
+        run.add(leaf);
+        // If the flush panics the counts leak, as those of a gather do.
+        if seeded!(PutBeforeFlush) {
+            run.counts.as_ref().into_iter().for_each(Run::sub);
+            self.table.flush(range);
+        } else {
+            self.table.flush(range);
+            run.counts.as_ref().into_iter().for_each(Run::sub);
+        }
+        self.table.trim(range);
+        let nr_pages = leaf.order.nr_pages();
+        let nr_dirty_pages = if leaf.dirty { nr_pages } else { 0 };
+        Some(Unmapped { nr_leaves: 1, nr_pages, nr_dirty_pages })
     }
 
     /// Unmaps leaves, none of which reaches over an end of what is meant.

@@ -10,7 +10,7 @@ use super::walk::{Leaves, first_leaf};
 use crate::folio::{CountError, Folio};
 use crate::meta::Count;
 use crate::meta::word::Gate;
-use crate::pgmap::{AnyFolio, AnyPlace, Core, Directory, PgmapOps};
+use crate::pgmap::{AnyFolio, AnyPlace, Directory, PgmapOps};
 use crate::units::{Order, Pfn, PfnRange};
 
 /// A page table with the promise that each of its leaves is counted.
@@ -106,7 +106,9 @@ impl<'d, T: PageTable> AddressSpace<'d, T> {
         folio: &Folio<'_, O>,
         request: MapRequest,
     ) -> Result<u32, InsertError> {
-        self.insert_counted(folio.pgmap().core(), folio.range(), request)
+        let at = folio.at();
+        let place = self.directory.place_in(at.pgmap.core(), at.word, at.head);
+        self.insert_counted(place.ok_or(InsertError::NotRegistered { head: at.head })?, request)
     }
 
     /// Maps pages of a folio whose owner's type is not known.
@@ -123,8 +125,9 @@ impl<'d, T: PageTable> AddressSpace<'d, T> {
         folio: &AnyFolio<'_>,
         request: MapRequest,
     ) -> Result<u32, InsertError> {
-        let place = folio.place();
-        self.insert_counted(place.core(), place.pages(), request)
+        let place = self.directory.known(folio.place());
+        let head = folio.head();
+        self.insert_counted(place.ok_or(InsertError::NotRegistered { head })?, request)
     }
 
     /// Maps pages that no owner of the directory has, RAM or MMIO, without counting them.
@@ -152,14 +155,10 @@ impl<'d, T: PageTable> AddressSpace<'d, T> {
 
     fn insert_counted(
         &mut self,
-        core: &Core,
-        folio: PfnRange,
+        place: AnyPlace<'_>,
         request: MapRequest,
     ) -> Result<u32, InsertError> {
-        let pages = request.pages;
-        let head = folio.start();
-        let place = self.directory.place_in(core, head);
-        let place = place.ok_or(InsertError::NotRegistered { head })?;
+        let (pages, folio) = (request.pages, place.pages());
         if !folio.contains_range(pages) {
             return Err(InsertError::OutsideFolio { pages, folio });
         }
@@ -217,9 +216,11 @@ impl<'d, T: PageTable> AddressSpace<'d, T> {
     }
 
     fn set_all(&mut self, plan: LeafPlan, request: MapRequest) {
-        for (vpn, pfn, order) in plan.leaves() {
-            let leaf = Leaf::new(pfn, order, request.rights);
-            self.table.set(vpn, Leaf { attrs: request.attrs, ..leaf });
+        for run in plan.runs() {
+            for (vpn, pfn) in run.leaves() {
+                let leaf = Leaf::new(pfn, run.order, request.rights);
+                self.table.set(vpn, Leaf { attrs: request.attrs, ..leaf });
+            }
         }
     }
 

@@ -80,21 +80,31 @@ pub(crate) enum Known<'d> {
 impl<'d> Directory<'d> {
     /// Returns the folio that covers `pfn` at this moment.
     pub(crate) fn place_of(&self, pfn: Pfn) -> Known<'d> {
-        let Some(owner) = self.owner_of(pfn) else { return Known::Foreign };
-        match owner.core().find(pfn) {
-            Some((_, found)) => {
-                Known::Folio(AnyPlace { owner, word: found.word, head: found.head })
-            }
+        let mut owners = self.owners();
+        let known = owners.find_map(|owner| Some((owner, owner.core().extent_of(pfn)?)));
+        let Some((owner, extent)) = known else { return Known::Foreign };
+        match extent.find(pfn) {
+            Some(found) => Known::Folio(AnyPlace { owner, word: found.word, head: found.head }),
             None => Known::NoFolio,
         }
     }
 
-    /// Returns the folio of the owner `own` that covers `pfn`, if that owner is one of these.
-    pub(crate) fn place_in(&self, own: &Core, pfn: Pfn) -> Option<AnyPlace<'d>> {
+    /// Returns the place of a folio of the owner `own`, if that owner is one of these.
+    pub(crate) fn place_in<'p>(&self, own: &Core, word: Word<'p>, head: Pfn) -> Option<AnyPlace<'p>>
+    where
+        'd: 'p,
+    {
         // Two cores never share an address, so the same address is the same owner.
         let owner = self.owners().find(|owner| core::ptr::eq(owner.core(), own))?;
-        let (_, found) = owner.core().find(pfn)?;
-        Some(AnyPlace { owner, word: found.word, head: found.head })
+        Some(AnyPlace { owner, word, head })
+    }
+
+    /// Returns the same place, if its owner is one of these.
+    pub(crate) fn known<'p>(&self, place: AnyPlace<'p>) -> Option<AnyPlace<'p>>
+    where
+        'd: 'p,
+    {
+        self.place_in(place.core(), place.word, place.head)
     }
 
     /// Returns an extent of any owner that overlaps `pages`.

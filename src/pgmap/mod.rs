@@ -73,5 +73,4 @@ pub(crate) use any::{AnyPlace, Known};
 pub(crate) use any_pin::AddRefused;
 pub(crate) use extent::covers;
 pub(crate) use folio_ref::FolioRef;
-pub(crate) use owner::Core;
 pub(crate) use set::{pop_desc, split_descs};
