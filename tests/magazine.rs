@@ -163,3 +163,18 @@ fn a_policy_that_refuses_refuses_here_too() {
         assert!(matches!(pgmap.magazine(PAGE).alloc(), Err(AllocError::ClaimOnly)));
     });
 }
+
+/// The page behind those that it was filled from is in the table of another block.
+#[test]
+fn a_neighbour_of_its_pages_is_none_of_them() {
+    in_world(ExtentAttrs::NEW, Policy::generic(), |pgmap| {
+        let mut magazine = pgmap.magazine(PAGE);
+        let page = magazine.alloc().unwrap();
+        assert_eq!(magazine.len(), 15);
+        let behind = pgmap.claim(Pfn::new(0x200), PAGE).unwrap();
+        magazine.release(behind);
+        assert_eq!(magazine.len(), 15);
+        assert!(pgmap.claim(Pfn::new(0x200), PAGE).is_ok(), "it went to free space");
+        drop(page);
+    });
+}

@@ -184,7 +184,7 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
         let at = folio.at();
         let is_ours = core::ptr::eq(at.extent, *extent) && folio.order() == self.order;
         let unit = at.head.offset_from(handful.head)? >> self.order.as_u8();
-        (is_ours && unit < u64::from(u64::BITS) && !self.has_to_drain()).then(|| 1 << unit)
+        (is_ours && unit < u64::from(handful.nr) && !self.has_to_drain()).then(|| 1 << unit)
     }
 
     #[inline]

@@ -224,7 +224,9 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
             if folio.private().read() != 0 {
                 return Err(Refusal::Other);
             }
-            magazine.release(born(folio));
+            let folio = born(folio);
+            // Also pages that nobody had yet are taken, and nobody writes to them.
+            if folio.is_clean() { magazine.release_clean(folio) } else { magazine.release(folio) }
         }
         self.hand_out(kept);
         Ok(Outcome::Blocks(blocks))

@@ -159,11 +159,13 @@ impl<'a> Index<'a> {
     }
 }
 
-/// The 64 units that one word of free bits is about.
+/// The units that one word of free bits is about, from the lowest free one on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Handful<'a> {
     /// The head of the first.
     pub(crate) head: Pfn,
+    /// How many there are, at most 64; the next ones may be in another table.
+    pub(crate) nr: u32,
     units: Units<'a>,
 }
 
@@ -197,32 +199,24 @@ impl<'a> Index<'a> {
         order: Order,
         cpu: usize,
     ) -> Option<(Handful<'a>, u64, u64)> {
-        if order == Order::ZERO {
+        let (head, units, taken, clean) = if order == Order::ZERO {
             let (block, table) = self.current_block(cpu)?;
             let (index, taken) = line::claim_word(table.free())?;
-            let clean = line::word(table.clean(), index) & taken;
-            let lowest = taken.trailing_zeros();
-            let first = index * WORD_BITS + lowest as usize;
+            let first = index * WORD_BITS + taken.trailing_zeros() as usize;
             let head = self.geometry().block_head(block).checked_add(first as u64)?;
-            Some((
-                Handful { head, units: Units::Pages(table, first) },
-                taken >> lowest,
-                clean >> lowest,
-            ))
+            (head, Units::Pages(table, first), taken, line::word(table.clean(), index))
         } else if order == Order::BLOCK {
             let region = self.current_region(cpu)?;
             let (index, taken) = line::claim_word(self.meta.region(region, RegionLine::Free))?;
-            let clean = line::word(self.meta.region(region, RegionLine::Clean), index) & taken;
-            let lowest = taken.trailing_zeros();
-            let first = self.geometry().block_at(region, index * WORD_BITS + lowest as usize);
-            let head = self.geometry().block_head(first);
-            Some((
-                Handful { head, units: Units::Blocks(self.meta, first) },
-                taken >> lowest,
-                clean >> lowest,
-            ))
+            let bit = index * WORD_BITS + taken.trailing_zeros() as usize;
+            let first = self.geometry().block_at(region, bit);
+            let clean = line::word(self.meta.region(region, RegionLine::Clean), index);
+            (self.geometry().block_head(first), Units::Blocks(self.meta, first), taken, clean)
         } else {
-            None
-        }
+            return None;
+        };
+        let lowest = taken.trailing_zeros();
+        let handful = Handful { head, nr: u64::BITS - lowest, units };
+        Some((handful, taken >> lowest, (clean & taken) >> lowest))
     }
 }
