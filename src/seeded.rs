@@ -103,8 +103,6 @@ sequential {
     MagazineForgets,
     /// a magazine hands a folio out with the data of its last holder
     MagazineOldData,
-    /// a pin takes no count
-    PinUncounted,
 }
 mapping {
     /// a leaf may be larger than the folio
