@@ -21,7 +21,7 @@ impl<O: PgmapOps> PgmapCore<O> {
 
 impl Bare<'_> {
     /// Takes the pages of a folio.
-    #[inline]
+    #[inline(always)]
     #[must_use = "the pages are lost without it"]
     pub fn alloc(&self, order: Order, cpu: usize) -> Option<Pfn> {
         match self.0.index().claim_at_hand(order, cpu) {
@@ -31,6 +31,7 @@ impl Bare<'_> {
     }
 
     #[cold]
+    #[inline(never)]
     fn search(&self, order: Order, cpu: usize) -> Option<Pfn> {
         let want = Want::inside(self.0.range(), order, order, false)?;
         Some(self.0.index().claim(&want, Content::Any, cpu, true).ok()?.head)

@@ -125,21 +125,26 @@ impl<'a> Index<'a> {
         piece: Piece,
         freed: line::Freed,
     ) {
-        if !seeded!(NeitherCoalesces) {
-            // ORDERING(free-look): the free bits are set before the neighbours and the hints are
-            // read.
-            fence_after_rmw(Ordering::SeqCst);
-        }
-        if is_ample(freed.now) && !is_ample(freed.old) {
-            self.mark_ample(block);
-        }
-        if freed.now == u64::MAX || !Mask::of_block(table).has(ORDERS_PAGE) {
-            self.settle_block_slowly(block, table, piece);
+        if owes_after_free(table, freed) {
+            self.settle_owed(block, table, piece, freed);
         }
     }
 
+    /// Does what a free owes, if it [owes](owes_after_free) something.
     #[cold]
-    fn settle_block_slowly(&self, block: Block, table: Table<'_>, piece: Piece) {
+    pub(super) fn settle_owed(
+        &self,
+        block: Block,
+        table: Table<'_>,
+        piece: Piece,
+        freed: line::Freed,
+    ) {
+        if grows_ample(freed) {
+            self.mark_ample(block);
+        }
+        if freed.now != u64::MAX && Mask::of_block(table).has(ORDERS_PAGE) {
+            return;
+        }
         match line::run_order(table.free(), piece.bit) {
             Some(PAGE_LEVELS) => self.merge_block(block, table),
             found => self.raise_block(block, table, orders_around(piece, found)),
@@ -275,6 +280,22 @@ impl<'a> Index<'a> {
         let orders = line::orders(self.meta.region(region, RegionLine::Free));
         self.raise_region(region, orders << PAGE_LEVELS);
     }
+}
+
+/// Returns whether somebody who freed pages of a block has more to do; passes the fence that every
+/// free ends with.
+#[inline]
+pub(super) fn owes_after_free(table: Table<'_>, freed: line::Freed) -> bool {
+    if !seeded!(NeitherCoalesces) {
+        // ORDERING(free-look): the free bits are set before the neighbours and the hints are read.
+        fence_after_rmw(Ordering::SeqCst);
+    }
+    freed.now == u64::MAX || grows_ample(freed) || !Mask::of_block(table).has(ORDERS_PAGE)
+}
+
+#[inline]
+const fn grows_ample(freed: line::Freed) -> bool {
+    is_ample(freed.now) && !is_ample(freed.old)
 }
 
 /// The orders that a node may have runs of, and how often one of them was lowered.

@@ -15,6 +15,7 @@
 use core::cell::Cell;
 
 use super::bits::{ORDER_WORD, between, ones};
+use super::hints::owes_after_free;
 use super::line::{self, Claim};
 use crate::meta::{
     BLOCK_PAGES, Block, Geometry, Meta, MetaLine, PAGE_LEVELS, REGION_BLOCKS, Region, RegionLine,
@@ -137,16 +138,6 @@ impl<'a> Index<'a> {
     /// On return, a `SeqCst` fence lies behind the free bits.
     #[inline]
     pub(crate) fn free(&self, head: Pfn, order: Order, after: Contents) {
-        Self::free_in(self.meta, head, order, after);
-    }
-
-    /// Does as [`Index::free`]: nothing is passed through memory.
-    pub(crate) fn free_in(meta: &'a Meta, head: Pfn, order: Order, after: Contents) {
-        Self::new(meta).free_here(head, order, after);
-    }
-
-    #[inline(always)]
-    fn free_here(&self, head: Pfn, order: Order, after: Contents) {
         let geometry = self.geometry();
         let order = order.as_u8();
         if order == Order::REGION.as_u8() {
@@ -166,6 +157,40 @@ impl<'a> Index<'a> {
         };
         let piece = Piece { bit: page_bit(head), order };
         self.free_pages(block, table, piece, after);
+    }
+
+    /// Does as [`Index::free`] for somebody who searches nothing.
+    ///
+    /// What is rare is out of line, with arguments in registers: the locked instruction of a free
+    /// waits for whatever was stored in front of it.
+    #[inline]
+    pub(crate) fn free_in(meta: &'a Meta, head: Pfn, order: Order, after: Contents) {
+        let table = match meta.table_of(meta.geometry().block_of(head)) {
+            Some(table) if order.as_u8() <= ORDER_WORD => table,
+            _ => return Self::free_large(meta, head, order, after),
+        };
+        let (bit, run) = (page_bit(head), ones(page_bit(head), order.as_u8()));
+        set_clean_bits(line::word_of(table.clean(), bit), run, after);
+        let freed = line::free_in_word(line::word_of(table.free(), bit), run);
+        if owes_after_free(table, freed) {
+            Self::settle_in(meta, head, order, freed.old);
+        }
+    }
+
+    #[inline(never)]
+    fn free_large(meta: &'a Meta, head: Pfn, order: Order, after: Contents) {
+        Self::new(meta).free(head, order, after);
+    }
+
+    /// Does what a free owes that left a word of free bits other than `old`.
+    #[cold]
+    #[inline(never)]
+    fn settle_in(meta: &'a Meta, head: Pfn, order: Order, old: u64) {
+        let block = meta.geometry().block_of(head);
+        let Some(table) = meta.table_of(block) else { return };
+        let piece = Piece { bit: page_bit(head), order: order.as_u8() };
+        let freed = line::Freed { old, now: old | ones(piece.bit, piece.order) };
+        Self::new(meta).settle_owed(block, table, piece, freed);
     }
 
     /// Forgets what the pages of a folio were like when they were taken: it has just grown to

@@ -91,8 +91,23 @@ pub(super) fn claim(line: &MetaLine, wish: &Wish, only_fn: impl Fn(usize) -> u64
 }
 
 /// Takes the lowest run of `2^order` free bits; the order is at most that of a word.
-#[inline]
+#[inline(always)]
 pub(super) fn claim_lowest(line: &MetaLine, order: u8) -> Option<usize> {
+    if order != 0 {
+        return claim_lowest_run(line, order);
+    }
+    let mut words = line.words().iter().enumerate().map(|(index, word)| (index, word, read(word)));
+    let (index, word, free) = words.find(|(.., free)| *free != 0)?;
+    let rest = free & free.wrapping_sub(1);
+    // ORDERING(free-before-claim): Acquire half.
+    match word.compare_exchange(free, rest, Ordering::Acquire, Ordering::Relaxed) {
+        Ok(_) => Some(index * WORD_BITS + free.trailing_zeros() as usize),
+        Err(_) => claim_lowest_run(line, order),
+    }
+}
+
+#[inline(never)]
+fn claim_lowest_run(line: &MetaLine, order: u8) -> Option<usize> {
     for (index, word) in line.words().iter().enumerate() {
         let mut free = read(word);
         // Ends: a turn is repeated only when another CPU changed the word.
@@ -248,7 +263,7 @@ fn free_words(line: &MetaLine, bit: usize, order: u8) -> Freed {
 }
 
 #[inline]
-fn free_in_word(word: &AtomicU64, mask: u64) -> Freed {
+pub(super) fn free_in_word(word: &AtomicU64, mask: u64) -> Freed {
     // ORDERING(free-before-claim): Release half.
     let old = word.fetch_or(mask, Ordering::Release);
     debug_assert_eq!(old & mask, 0, "a free bit is freed again");
