@@ -16,6 +16,16 @@ impl PgmapOps for Owner {
     }
 }
 
+struct Plain;
+
+impl PgmapOps for Plain {
+    type Private = ();
+
+    fn folio_free<'a>(&'a self, folio: UniqueFolio<'a, Self>, _cx: &mut HookCx<'a, Self>) {
+        folio.release();
+    }
+}
+
 const PAGE: Order = Order::ZERO;
 
 /// Two blocks, the first of them cut by the start of the extent.
@@ -85,6 +95,26 @@ fn a_shortage_anywhere_empties_it() {
         pages.extend(core::iter::from_fn(|| pgmap.alloc(PAGE).ok()));
         assert_eq!(pages.len(), 0x410);
     });
+}
+
+#[test]
+fn a_shortage_of_tables_empties_it_too() {
+    let range = PfnRange::new(Pfn::new(0x200), 0x400).unwrap();
+    let tables = Tables::Budget(1);
+    let mut meta = HeapMeta::zeroed(MetaSize::of(range, tables).lines()).unwrap();
+    let slots = [ExtentSlot::new()];
+    let pgmap = Pgmap::new(Plain, Policy::generic(), &slots);
+    let lines = meta.lines_mut();
+    pgmap.add_extent(range, ExtentAttrs::NEW, tables, lines, Attach::Zeroed).unwrap();
+    let mut magazine = pgmap.magazine(PAGE);
+    let first = magazine.alloc().unwrap();
+    let mut others: Vec<_> = (0..0x200 - 64).map(|_| pgmap.alloc(PAGE).unwrap()).collect();
+    assert_eq!(magazine.len(), 63);
+    assert!(matches!(pgmap.alloc(PAGE), Err(AllocError::NoTables { .. })));
+    magazine.release(first);
+    assert_eq!(magazine.len(), 0);
+    others.extend(pgmap.alloc(PAGE).ok());
+    assert_eq!(others.len(), 0x200 - 63);
 }
 
 #[test]

@@ -337,11 +337,11 @@ impl<O: PgmapOps> PgmapCore<O> {
         if misses.is_contended {
             return AllocError::Contended { order };
         }
+        // ORDERING: Relaxed. A request to be obeyed some time.
+        self.core.shortages.fetch_add(1, Ordering::Relaxed);
         if misses.has_no_tables {
             return AllocError::NoTables { order };
         }
-        // ORDERING: Relaxed. A request to be obeyed some time.
-        self.core.shortages.fetch_add(1, Ordering::Relaxed);
         // ORDERING: Relaxed. Statistics.
         let kept_pages = self.core.kept_pages.load(Ordering::Relaxed);
         // ORDERING: Relaxed. Statistics.
