@@ -70,6 +70,9 @@ pub enum FractureReason {
         /// How many leaves were found.
         nr_found: u64,
     },
+    /// There is still a mapping after all were unmapped that the reverse map knows of, since it
+    /// yields some of them twice. Those are gone, to be faulted in again.
+    Missed(FolioInfo),
     /// A range of the reverse map ends within a leaf, which cannot be demoted. Some mappings may be
     /// gone, to be faulted in again.
     Cut(CutError),
@@ -87,6 +90,9 @@ impl fmt::Display for FractureReason {
             Self::Unknown { info, nr_found } => {
                 let FolioInfo { head, mappings, .. } = info;
                 write!(f, "folio {head} has {mappings} mappings, of which {nr_found} are known")
+            }
+            Self::Missed(FolioInfo { head, mappings, .. }) => {
+                write!(f, "folio {head} has {mappings} mappings after all known ones are gone")
             }
             Self::Cut(error) => error.fmt(f),
         }
@@ -134,8 +140,8 @@ pub fn fracture<'a, O: PgmapOps>(
     if let Err(reason) = check(&folio, how) {
         return Err(FractureError { folio, reason: FractureReason::Split(reason) });
     }
-    let was_closed = folio.info().is_closed;
-    folio.close();
+    // In one step, or two of these at once would each take the other's doing for the owner's.
+    let was_closed = folio.at().word.close();
     if let Err(reason) = unmap(&folio, mappers) {
         return Err(reopened(folio, was_closed, reason));
     }
@@ -144,7 +150,7 @@ pub fn fracture<'a, O: PgmapOps>(
         Err(Busy { folio, info }) => {
             // A leaf that the reverse map has twice, or one that was demoted meanwhile.
             let reason = match info.pins | info.refs.saturating_sub(1) {
-                0 => FractureReason::Unknown { info, nr_found: 0 },
+                0 => FractureReason::Missed(info),
                 _ => FractureReason::Held(info),
             };
             return Err(reopened(folio, was_closed, reason));

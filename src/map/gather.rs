@@ -251,6 +251,10 @@ impl<'d, T: PageTable> AddressSpace<'d, T> {
     /// Unmaps a range that is one leaf and nothing else: it takes no gather.
     fn unmap_leaf(&mut self, range: VpnRange) -> Option<Unmapped> {
         let vpn = range.start();
+        // What is beyond them is somebody else's.
+        if !self.table.addresses().contains_range(range) {
+            return None;
+        }
         let leaf = self.table.read(vpn).leaf()?;
         if leaf.addresses(vpn) != range {
             return None;

@@ -86,7 +86,7 @@ pub fn gup_fast<'d>(
     if !again.is_ok_and(|again| again.is_same(&leaf)) && !seeded!(GupLooksOnce) {
         return Err(GupError::Changed { vpn });
     }
-    // The order is stable now. What follows needs one look only, since the count is held already.
+    // The order is stable now, and the count is held already.
     let folio = place.pages();
     let mut last = pfn;
     let mut next = Some(leaf.addresses(vpn).last());
@@ -96,6 +96,11 @@ pub fn gup_fast<'d>(
         last = offset.unwrap_or(last);
         next = end.checked_add(1).filter(|&next| range.contains(next)).and_then(|vpn| {
             let leaf = read(reader, vpn, access).ok()?;
+            // The first look may have been at a node that was used again; behind it, that is seen.
+            let is_there = read(reader, vpn, access).is_ok_and(|again| again.is_same(&leaf));
+            if !is_there {
+                return None;
+            }
             let is_next = last.checked_add(1) == Some(leaf.page_at(vpn));
             (is_next && folio.contains(leaf.pfn)).then(|| leaf.addresses(vpn).last())
         });

@@ -174,7 +174,8 @@ impl fmt::Debug for SoftReader<'_> {
 /// A page table in software, for 2^36 pages, with leaves of any set of orders.
 ///
 /// A leaf that is larger than an entry of its level is a group of equal entries, as with the
-/// contiguous hint of AArch64. Nothing caches it, so a flush only counts.
+/// contiguous hint of AArch64. Nothing caches it, so a flush only counts. An entry has room for the
+/// lower twelve bits of [`Leaf::attrs`](super::Leaf::attrs).
 pub struct SoftTable<'t> {
     reader: SoftReader<'t>,
     set: LeafSet,
@@ -340,7 +341,7 @@ impl PageTable for SoftTable<'_> {
     }
 
     fn split(&mut self, vpn: Vpn, order: Order) {
-        let Some(leaf) = self.read(vpn).leaf() else { return };
+        let Some(leaf) = self.read(vpn).leaf().filter(|leaf| order < leaf.order) else { return };
         let addresses = leaf.addresses(vpn);
         match self.replace {
             Replace::Atomic => {

@@ -559,10 +559,11 @@ impl<'a> Word<'a> {
         }
     }
 
-    /// Refuses newcomers from now on; the caller holds a count.
-    pub(crate) fn close(self) {
+    /// Refuses newcomers from now on, and returns whether they were refused before; the caller
+    /// holds a count.
+    pub(crate) fn close(self) -> bool {
         // ORDERING: Relaxed. The flag rides on the word that newcomers exchange.
-        self.0.fetch_or(CLOSED, Ordering::Relaxed);
+        Bits(self.0.fetch_or(CLOSED, Ordering::Relaxed)).is_closed()
     }
 
     /// Admits newcomers again; the caller holds a count.

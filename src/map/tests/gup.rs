@@ -55,6 +55,36 @@ fn one_count_holds_a_run_however_small_its_leaves() {
     });
 }
 
+/// A page table of two leaves, the second of which is another one at the second look.
+struct Reused {
+    first: Leaf,
+    nr_looks: Cell<u32>,
+}
+
+impl LeafReader for Reused {
+    fn read(&self, vpn: Vpn) -> Entry {
+        let next = self.first.pfn.checked_add(1).unwrap();
+        if vpn == Vpn::new(0) {
+            return Entry::Leaf(self.first);
+        }
+        let nr_looks = self.nr_looks.replace(self.nr_looks.get() + 1);
+        let pfn = if nr_looks == 0 { next } else { next.checked_add(1).unwrap() };
+        Entry::Leaf(Leaf { pfn, ..self.first })
+    }
+}
+
+#[test]
+fn every_leaf_of_a_run_is_looked_at_twice() {
+    with_world(|world| {
+        let folio = world.owner.alloc(order(2)).unwrap().publish();
+        let first = Leaf::new(folio.head(), order(0), Rights::READ_WRITE);
+        let reader = Reused { first, nr_looks: Cell::new(0) };
+        let run = gup_fast(&reader, world.directory, range(0, 2), READ, GET).unwrap();
+        assert_eq!(run.pages, pages(folio.head(), 1), "the second page was not there");
+        assert_eq!(reader.nr_looks.get(), 2);
+    });
+}
+
 #[test]
 fn lookups_that_fail_hold_nothing_and_say_why() {
     let policy = Policy { longterm_pins: LongtermPins::Refuse, ..Policy::generic() };
