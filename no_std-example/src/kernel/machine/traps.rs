@@ -70,7 +70,9 @@ global_asm!(
     "save",
     "lea rdi, [rsp + 80]", // Where the instruction pointer is, above the error code.
     "cld",
+    "sub rsp, 8", // The error code leaves the stack aligned to eight only.
     "call {page_fault}",
+    "add rsp, 8",
     "restore",
     "add rsp, 8",
     "iretq",

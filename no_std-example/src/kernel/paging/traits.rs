@@ -1,7 +1,7 @@
 //! The page tables as the crate wants them.
 
 use devfolio::{
-    Entry, Leaf, LeafReader, LeafSet, NoTable, Order, PageTable, Rights, Vpn, VpnRange,
+    Entry, Leaf, LeafReader, LeafSet, NoTable, Order, PageTable, PfnRange, Rights, Vpn, VpnRange,
 };
 
 use super::entry::level_of;
@@ -11,22 +11,34 @@ use crate::machine::{frames, memory::DIRECT_END};
 /// Space above the direct map, up to the middle.
 const FIRST: u64 = DIRECT_END >> 12;
 const LAST: u64 = (1 << 35) - 1;
+/// Bits of a page number that an entry has room for.
+const NUMBER_BITS: u32 = 40;
 
 /// What reads the tables with this root, whoever may be writing them.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader(pub u64);
 
+/// Reads an entry, unless it is the kernel's own: those leaves are nobody's to count.
+#[inline]
+fn read(root: u64, vpn: Vpn) -> Entry {
+    if (FIRST..=LAST).contains(&vpn.as_u64()) {
+        tables::read(root, vpn)
+    } else {
+        Entry::Empty { log2_pages: 0 }
+    }
+}
+
 impl LeafReader for Reader {
     #[inline]
     fn read(&self, vpn: Vpn) -> Entry {
-        tables::read(self.0, vpn)
+        read(self.0, vpn)
     }
 }
 
 impl LeafReader for Tables {
     #[inline]
     fn read(&self, vpn: Vpn) -> Entry {
-        tables::read(self.root(), vpn)
+        read(self.root(), vpn)
     }
 }
 
@@ -40,6 +52,10 @@ impl PageTable for Tables {
             Some(range) => range,
             None => VpnRange::page(Vpn::new(FIRST)),
         }
+    }
+
+    fn can_hold(&self, pages: PfnRange) -> bool {
+        pages.last().as_u64() < 1 << NUMBER_BITS
     }
 
     /// Links tables under what is empty, and sets frames aside for each leaf that is too large.
