@@ -53,8 +53,9 @@ impl Core {
     /// Returns whether new folios and counts are refused.
     #[inline]
     pub(crate) fn is_dying(&self) -> bool {
-        // ORDERING(dying): Acquire; what was drained before is seen with it.
-        self.life.load(Ordering::Acquire) != LIVE
+        // ORDERING(dying): Relaxed, behind the fence of who took or gave something. A refusal says
+        // nothing but that the end has begun; `life` says more.
+        self.life.load(Ordering::Relaxed) != LIVE
     }
 
     pub(super) fn kill(&self) -> Life {

@@ -42,6 +42,21 @@ fn alloc_races_with_kill() {
     });
 }
 
+/// Edge `dying`: the same where the pages are at hand, and nothing is searched.
+#[test]
+fn alloc_at_hand_races_with_kill() {
+    explore(|| {
+        with_pgmap(2 * BLOCK, Policy::generic(), |pgmap| {
+            // The region is remembered.
+            let held = alloc(pgmap).unwrap();
+            let (folio, _) = race(pgmap, alloc, kill);
+            assert!(matches!(folio, Ok(_) | Err(AllocError::Dying)), "{folio:?}");
+            release(held);
+            assert_drained_without(pgmap, folio.ok());
+        });
+    });
+}
+
 /// Edge `dying`: a release sees the flag, or the scan sees its pages; and whoever is told the end
 /// is behind all uses. Weakening the acquire of a look at the flag, or the fence behind the scan,
 /// breaks it.

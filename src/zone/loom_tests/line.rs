@@ -75,6 +75,31 @@ fn claim_races_with_free() {
     });
 }
 
+/// Edge `free-before-claim`: weakening the acquire of a claim of all that is free of a word breaks
+/// it.
+#[test]
+fn claim_of_all_of_a_word_races_with_free() {
+    explore(|| {
+        let line = Line::without(&[0]);
+        let free_fn = |line: &Line| {
+            line.bytes[0].write();
+            line.free(0, 0);
+        };
+        let claim_fn = |line: &Line| {
+            let (index, taken) = line::claim_word(&line.bits).unwrap();
+            assert_eq!((index, taken | 1), (0, u64::MAX));
+            if taken & 1 == 1 {
+                line.bytes[0].write();
+            }
+            taken
+        };
+        let ((), taken) = race(&line, free_fn, claim_fn);
+        let held: Vec<_> =
+            (0..64).filter(|bit| taken >> bit & 1 == 1).map(|bit| (bit, 0)).collect();
+        line.assert_conserved(&held);
+    });
+}
+
 /// Edge `free-before-claim`: weakening the release of a free or the acquire of a claim of several
 /// words breaks it.
 #[test]
