@@ -5,6 +5,7 @@
 mod folio;
 mod frames;
 mod ours;
+mod scale;
 mod space;
 mod table;
 mod timing;
@@ -24,6 +25,7 @@ fn main() {
     let mut table = Table::new(only);
     space::run(&mut table, rounds);
     folio::run(&mut table, rounds);
+    scale::run(&mut table, rounds);
     let is_ok = table.finish(rounds);
     std::process::exit(i32::from(!is_ok));
 }

@@ -94,6 +94,16 @@ impl Table {
         self.asides.push(line);
     }
 
+    /// A line without a goal.
+    pub(crate) fn line(&mut self, name: &str, line_fn: impl FnOnce() -> String) {
+        if self.skips(name) {
+            return;
+        }
+        let line = line_fn();
+        println!("{line}");
+        self.asides.push(line);
+    }
+
     /// Prints all lines again, the count last, and writes all of it to a file if nothing was left
     /// out; returns whether every goal is reached.
     pub(crate) fn finish(&self, rounds: usize) -> bool {
