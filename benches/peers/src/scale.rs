@@ -85,9 +85,10 @@ pub(crate) fn run(table: &mut Table, rounds: usize) {
             let mib = size.bytes() as f64 / f64::from(1 << 20);
             format!(
                 "scale {name}: metadata {mib:.1} MiB with {} tables, attach {attach:.0} us, \
-                 committed by it {attached:.1} MiB, after use {used:.1} MiB; pair at order 0 / 9 / 18 \
-                 {:.1} / {:.1} / {:.1} ns; claim of a random page and free {spread:.1} ns; search that \
-                 finds nothing {nothing:.0} ns",
+                 committed by it {attached:.1} MiB, after use {used:.1} MiB; \
+                 pair at order 0 / 9 / 18 \
+                 {:.1} / {:.1} / {:.1} ns; claim of a random page and free {spread:.1} ns; \
+                 search that finds nothing {nothing:.0} ns",
                 2 * NR_BLOCKS,
                 pairs[0],
                 pairs[1],
