@@ -11,7 +11,7 @@
 
 use super::index::Index;
 use super::line;
-use crate::meta::{Block, Region, RegionLine, RootMap, Table, WORD_BITS};
+use crate::meta::{Block, LINE_WORDS, Region, RegionLine, RootMap, Table, WORD_BITS};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Returns whether several bits are set: three or more.
@@ -36,7 +36,7 @@ impl Index<'_> {
 
     /// Takes the mark off a block in which there is no ample word.
     pub(super) fn unmark_ample(&self, block: Block, table: Table<'_>) {
-        let has_ample = || (0..).map_while(|index| line::get(table.free(), index)).any(is_ample);
+        let has_ample = || (0..LINE_WORDS).any(|index| is_ample(line::word(table.free(), index)));
         if has_ample() {
             return;
         }

@@ -532,12 +532,8 @@ fn set_clean_bits(word: &AtomicU64, mask: u64, after: Contents) {
 /// Returns whether all pages that the caller just took are clean.
 #[inline]
 pub(super) fn is_clean_piece(line: &MetaLine, piece: Piece) -> bool {
-    // ORDERING: Relaxed. The claim of the free bits acquired it.
-    let is_set = |word: &AtomicU64, mask| word.load(Ordering::Relaxed) & mask == mask;
-    if piece.order <= ORDER_WORD {
-        return is_set(line::word_of(line, piece.bit), ones(piece.bit, piece.order));
-    }
-    line::words_of(line, piece.bit, piece.order).all(|word| is_set(word, u64::MAX))
+    // The claim of the free bits acquired the clean ones.
+    line::has(line, piece.bit, piece.order)
 }
 
 const _: () = assert!(ones(0, 6) == u64::MAX && REGION_BLOCKS == BLOCK_PAGES);

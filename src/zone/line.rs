@@ -289,14 +289,18 @@ pub(super) fn is_empty(line: &MetaLine) -> bool {
 }
 
 /// Returns whether all `2^order` bits from `bit` on are set.
+#[inline]
 pub(super) fn has(line: &MetaLine, bit: usize, order: u8) -> bool {
-    if order <= ORDER_WORD {
-        let mask = ones(bit, order);
-        return read(&line.words()[bit / WORD_BITS % LINE_WORDS]) & mask == mask;
+    if is_several_words(order) {
+        has_words(line, bit, order)
+    } else {
+        is_set_in_word(line, bit, order)
     }
-    let first = bit / WORD_BITS;
-    let mut words = line.words().iter().skip(first).take(1 << (order - ORDER_WORD));
-    words.all(|word| read(word) == u64::MAX)
+}
+
+#[cold]
+fn has_words(line: &MetaLine, bit: usize, order: u8) -> bool {
+    words_of(line, bit, order).all(|word| read(word) == u64::MAX)
 }
 
 /// Returns whether all bits of a run within a word are set.
@@ -304,11 +308,6 @@ pub(super) fn has(line: &MetaLine, bit: usize, order: u8) -> bool {
 pub(super) fn is_set_in_word(line: &MetaLine, bit: usize, order: u8) -> bool {
     let run = ones(bit, order);
     read(word_of(line, bit)) & run == run
-}
-
-/// Returns a word, if the line has so many.
-pub(super) fn get(line: &MetaLine, index: usize) -> Option<u64> {
-    line.words().get(index).map(read)
 }
 
 /// Returns the largest order, up to nine for the whole line, of a free aligned run around `bit`.
