@@ -496,7 +496,7 @@ fn clear(line: &MetaLine) {
 #[expect(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
-    reason = "a table has 512 pages and 66 lines"
+    reason = "a table has 512 pages, on 64 lines, and two lines of bits"
 )]
 impl<'a> Table<'a> {
     pub(crate) const fn index(self) -> u32 {
@@ -528,13 +528,7 @@ impl<'a> Table<'a> {
 
     /// Yields the cells of the state words of `pages`, which lie in the block, line by line.
     pub(crate) fn cells(self, pages: PfnRange) -> impl Iterator<Item = &'a [AtomicU64]> {
-        let (first, last) = (page_bit(pages.start()), page_bit(pages.last()));
-        let lines = self.lines().iter().enumerate();
-        lines.filter_map(move |(at, line)| {
-            let from = first.saturating_sub(at * LINE_WORDS);
-            let to = (last + 1).saturating_sub(at * LINE_WORDS).min(LINE_WORDS);
-            line.words().get(from..to).filter(|words| !words.is_empty())
-        })
+        self.meta.parts(self.offset(), page_bit(pages.start()) as u64, pages.nr_pages())
     }
 
     /// Begins `nr` folios of `order`, the first at `page`.
