@@ -9,7 +9,7 @@ use super::owner::PgmapCore;
 use super::policy::AllocPolicy;
 use super::unique::UniqueFolio;
 use crate::meta::word::Word;
-use crate::sync::{Ordering, fence_after_rmw};
+use crate::sync::Ordering;
 use crate::units::{Order, Pfn, PfnRange};
 use crate::zone::{After, Direction, Grant, Miss, Request, Want};
 
@@ -261,9 +261,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         let extent = self.core.first_extent()?;
         let (grant, word) = extent.index().claim_at_hand(order, self.ops.cpu_hint())?;
         let at = self.begin_at(extent, word, grant.head, order);
-        // ORDERING(dying): the other half; the pages are taken before the flag is read.
-        fence_after_rmw(Ordering::SeqCst);
-        if self.core.is_dying() && !seeded!(AllocFromDying) {
+        if self.is_too_late() {
             // Word by word, so that a folio that is kept stays in registers.
             self.give_up(extent, word, grant.head, order);
             return None;
@@ -381,14 +379,18 @@ impl<O: PgmapOps> PgmapCore<O> {
         FolioRef { pgmap: self, extent, word, head }
     }
 
+    /// Returns whether pages that were just taken have to go back: the pgmap is dying.
+    #[inline]
+    pub(super) fn is_too_late(&self) -> bool {
+        self.core.slipped_past_kill() && !seeded!(AllocFromDying)
+    }
+
     /// Takes a fresh folio back if the pgmap began to die meanwhile.
     pub(super) fn unless_dying<'a>(
         &'a self,
         folio: UniqueFolio<'a, O>,
     ) -> Option<UniqueFolio<'a, O>> {
-        // ORDERING(dying): the other half; the pages are taken before the flag is read.
-        fence_after_rmw(Ordering::SeqCst);
-        if self.core.is_dying() && !seeded!(AllocFromDying) {
+        if self.is_too_late() {
             let (at, order, _) = folio.into_parts();
             self.give_up(at.extent, at.word, at.head, order);
             return None;

@@ -206,29 +206,26 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
             self.drain();
             return self.pgmap.alloc(self.order);
         }
-        if let Some(folio) = self.fill() {
+        self.fill();
+        if let Some(folio) = self.take() {
             return Ok(folio);
         }
         // Nothing is at hand; next to what a search finds there may be more.
         let folio = self.pgmap.alloc(self.order)?;
-        if let Some(next) = self.fill() {
-            self.release_as_was(next);
-        }
+        self.fill();
         Ok(folio)
     }
 
-    /// Puts a folio back that nobody wrote to.
-    fn release_as_was(&mut self, folio: UniqueFolio<'a, O>) {
-        if folio.is_clean() { self.release_clean(folio) } else { self.release(folio) }
-    }
-
-    /// Fills the empty magazine with what is at hand, and takes a folio out of it.
-    fn fill(&mut self) -> Option<UniqueFolio<'a, O>> {
-        let pgmap = self.pgmap;
-        pgmap.check_request(&Request::order(self.order)).ok()?;
-        let extent = pgmap.core().first_extent()?;
-        let cpu = pgmap.ops().cpu_hint();
-        let (handful, idle, clean) = extent.index().claim_handful(self.order, cpu)?;
+    /// Fills the empty magazine with what is at hand.
+    fn fill(&mut self) {
+        let (pgmap, cpu) = (self.pgmap, self.pgmap.ops().cpu_hint());
+        if pgmap.check_request(&Request::order(self.order)).is_err() {
+            return;
+        }
+        let Some(extent) = pgmap.core().first_extent() else { return };
+        let Some((handful, idle, clean)) = extent.index().claim_handful(self.order, cpu) else {
+            return;
+        };
         let mut bits = idle;
         // Ends: a bit is taken away on every turn.
         while let Some(rest) = bits.checked_sub(1) {
@@ -240,12 +237,9 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
         }
         self.place = Some((extent, handful));
         (self.idle, self.clean) = (idle, clean);
-        let folio = self.take_any()?;
-        let folio = pgmap.unless_dying(folio);
-        if folio.is_none() {
+        if pgmap.is_too_late() {
             self.drain();
         }
-        folio
     }
 }
 
