@@ -51,12 +51,22 @@ impl<'d> AnyPlace<'d> {
     /// Safe although nobody proves to own them: mappings and pins are disjoint from references, and
     /// what a handle of a reference shows is there as long as its reference is.
     pub(crate) fn sub(&self, count: Count, nr: u32) -> Result<(), Underflow> {
-        match self.word.sub(count, nr)? {
+        self.after_drop(self.word.sub(count, nr)?);
+        Ok(())
+    }
+
+    /// Does what a count that is gone owes.
+    fn after_drop(&self, dropped: Dropped) {
+        match dropped {
             Dropped::StillHeld { wake: false } => {}
             Dropped::StillHeld { wake: true } => self.owner.wake(self.head),
             Dropped::Last { order, wake } => self.owner.last_put(self.head, order, wake),
         }
-        Ok(())
+    }
+
+    /// Drops a reference that a handle owned.
+    pub(super) fn put(&self) {
+        self.after_drop(self.word.put());
     }
 }
 

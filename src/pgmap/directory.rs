@@ -15,7 +15,6 @@ use super::ops::PgmapOps;
 use super::owner::{Core, PgmapCore};
 use super::policy::Policy;
 use super::raw::{AddExtentError, Pgmap};
-use crate::meta::word::{Dropped, Word};
 use crate::meta::{Count, MetaLine, Tables};
 use crate::sync::{FillOnce, const_unless_loom};
 use crate::units::{Order, Pfn, PfnRange};
@@ -282,15 +281,13 @@ pub enum Lookup<'d> {
 /// there and then, or condemns the folio.
 #[must_use = "dropping it drops the reference"]
 pub struct AnyFolio<'d> {
-    owner: &'d (dyn AnyOwner + 'd),
-    word: Word<'d>,
-    head: Pfn,
+    at: AnyPlace<'d>,
 }
 
 impl<'d> AnyFolio<'d> {
     fn get(owner: &'d (dyn AnyOwner + 'd), pfn: Pfn) -> Result<Self, GetError> {
         let (_, found) = owner.core().get(pfn)?;
-        let folio = Self { owner, word: found.word, head: found.head };
+        let folio = Self::new(AnyPlace { owner, word: found.word, head: found.head });
         if owner.core().slipped_past_kill() {
             return Err(GetError::Dying);
         }
@@ -298,37 +295,36 @@ impl<'d> AnyFolio<'d> {
     }
 
     /// Wraps a reference that the caller passes on.
-    pub(crate) const fn new(place: AnyPlace<'d>) -> Self {
-        let AnyPlace { owner, word, head } = place;
-        Self { owner, word, head }
+    pub(crate) const fn new(at: AnyPlace<'d>) -> Self {
+        Self { at }
     }
 
     pub(crate) const fn place(&self) -> AnyPlace<'d> {
-        AnyPlace { owner: self.owner, word: self.word, head: self.head }
+        self.at
     }
 
     /// Returns the first page.
     #[must_use]
     pub const fn head(&self) -> Pfn {
-        self.head
+        self.at.head
     }
 
     /// Returns log2 of the number of pages.
     #[must_use]
     pub fn order(&self) -> Order {
-        self.word.read().order()
+        self.at.read().order()
     }
 
     /// Returns the counts at this moment.
     #[must_use]
     pub fn info(&self) -> FolioInfo {
-        FolioInfo::new(self.head, self.word.read())
+        FolioInfo::new(self.at.head, self.at.read())
     }
 
     /// Returns the policy of the owner.
     #[must_use]
     pub fn policy(&self) -> Policy {
-        self.owner.core().policy
+        self.at.policy()
     }
 
     /// Takes another reference.
@@ -342,8 +338,9 @@ impl<'d> AnyFolio<'d> {
     /// Anywhere; takes no lock, runs no hook.
     pub fn try_clone(&self) -> Result<Self, GetError> {
         let max = Count::Refs.max();
-        self.word.get().map_err(|have| GetError::Limit { head: self.head, have, max })?;
-        Ok(Self { owner: self.owner, word: self.word, head: self.head })
+        let head = self.at.head;
+        self.at.word.get().map_err(|have| GetError::Limit { head, have, max })?;
+        Ok(Self::new(self.at))
     }
 
     /// Returns the reference as one of `pgmap`, if that is the owner.
@@ -357,8 +354,8 @@ impl<'d> AnyFolio<'d> {
     ) -> Result<FolioRef<'d, O>, Self> {
         // Two cores never share an address, so the same address is the same owner, and the
         // argument proves its type.
-        let is_owner = core::ptr::eq(self.owner.core(), pgmap.core());
-        let place = if is_owner { pgmap.place(self.head, self.order()) } else { None };
+        let is_owner = core::ptr::eq(self.at.core(), pgmap.core());
+        let place = if is_owner { pgmap.place(self.at.head, self.order()) } else { None };
         let Some(at) = place else { return Err(self) };
         let _ = ManuallyDrop::new(self);
         Ok(at)
@@ -367,17 +364,13 @@ impl<'d> AnyFolio<'d> {
 
 impl Drop for AnyFolio<'_> {
     fn drop(&mut self) {
-        match self.word.put() {
-            Dropped::StillHeld { wake: false } => {}
-            Dropped::StillHeld { wake: true } => self.owner.wake(self.head),
-            Dropped::Last { order, wake } => self.owner.last_put(self.head, order, wake),
-        }
+        self.at.put();
     }
 }
 
 impl fmt::Debug for AnyFolio<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AnyFolio({}, order {})", self.head, self.order())
+        write!(f, "AnyFolio({}, order {})", self.at.head, self.order())
     }
 }
 
