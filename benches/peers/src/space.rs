@@ -111,6 +111,24 @@ fn cross_free<F: Frames>() -> Side<'static> {
     })
 }
 
+/// Takes all there is, and gives back what is not to stay, at random; returns what stays, and
+/// the first pages of what does not.
+fn occupy<F: Frames>(
+    pool: &'static F,
+    rng: &mut Rng,
+    order: u8,
+    percent: u64,
+) -> (Vec<F::Frame>, Vec<u32>) {
+    let mut frames: Vec<_> = std::iter::from_fn(|| pool.alloc(order)).collect();
+    rng.shuffle(&mut frames);
+    let mut gone = Vec::new();
+    for frame in frames.drain(frames.len() * percent as usize / 100..) {
+        gone.push(F::page(&frame) as u32);
+        pool.free(frame, order);
+    }
+    (frames, gone)
+}
+
 /// Takes pages until none is left; what comes after is not timed.
 fn fill<F: Frames>(rounds: usize) -> Vec<f64> {
     let pool = F::new(NR_PAGES);
@@ -181,12 +199,7 @@ fn churn<F: Frames>(nr_pages: u64, percent: u64) -> Side<'static> {
     const BATCH: usize = 32;
     let pool = F::new(nr_pages);
     let mut rng = Rng::new(percent);
-    let mut frames: Vec<_> = std::iter::from_fn(|| pool.alloc(0)).collect();
-    rng.shuffle(&mut frames);
-    let nr_left = frames.len() * percent as usize / 100;
-    for frame in frames.drain(nr_left..) {
-        pool.free(frame, 0);
-    }
+    let (frames, _) = occupy(pool, &mut rng, 0, percent);
     let mut frames: Vec<_> = frames.into_iter().map(MaybeUninit::new).collect();
     let part = frames.len() / BATCH;
     timed(move |nr| {
@@ -207,11 +220,7 @@ fn churn_taking(nr_pages: u64) -> Side<'static> {
     const BATCH: usize = 256;
     let pool = <Bare<'static> as Frames>::new(nr_pages);
     let mut rng = Rng::new(99);
-    let mut frames: Vec<_> = std::iter::from_fn(|| Frames::alloc(pool, 0)).collect();
-    rng.shuffle(&mut frames);
-    for frame in frames.drain(frames.len() / 100 * 99..) {
-        Frames::free(pool, frame, 0);
-    }
+    let (mut frames, _) = occupy(pool, &mut rng, 0, 99);
     let part = frames.len() / BATCH;
     Box::new(move |nr| {
         let mut nanos = 0;
@@ -236,14 +245,8 @@ fn claim<F: Frames>(order: u8) -> Side<'static> {
     const BATCH: usize = 32;
     let pool = F::new(NR_PAGES);
     let mut rng = Rng::new(3);
-    let mut frames: Vec<_> = std::iter::from_fn(|| pool.alloc(order)).collect();
-    rng.shuffle(&mut frames);
-    let mut free = Vec::new();
-    for frame in frames.drain(frames.len() / 2..) {
-        free.push(F::page(&frame) as u32);
-        pool.free(frame, order);
-    }
-    std::mem::forget(frames);
+    let (held, free) = occupy(pool, &mut rng, order, 50);
+    std::mem::forget(held);
     timed(move |nr| {
         for _ in 0..nr.div_ceil(BATCH as u64) {
             // Looked up several at a time, as in `churn`.
@@ -260,11 +263,7 @@ fn claim<F: Frames>(order: u8) -> Side<'static> {
 fn contiguity() -> f64 {
     let pool = <Pool as Frames>::new(NR_PAGES);
     let mut rng = Rng::new(5);
-    let mut frames: Vec<_> = std::iter::from_fn(|| Frames::alloc(pool, 0)).collect();
-    rng.shuffle(&mut frames);
-    for frame in frames.drain(frames.len() / 2..) {
-        pool.free(frame, 0);
-    }
+    let (mut frames, _) = occupy(pool, &mut rng, 0, 50);
     for _ in 0..60 {
         rng.shuffle(&mut frames);
         // A tenth of the pool, that is, of what is held a fifth.
