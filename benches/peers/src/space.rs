@@ -1,7 +1,6 @@
 //! Bare free space: pairs, fills, churn, claims, and what is left of large runs.
 
 use std::hint::black_box;
-use std::mem::MaybeUninit;
 use std::time::Instant;
 
 use devfolio::{Bare, Order};
@@ -191,27 +190,32 @@ fn free_random<F: Frames>(rounds: usize) -> Vec<f64> {
     times
 }
 
-/// Replaces a random page by another one, at an occupancy in percent.
+/// Replaces random pages by others, one after the other, at an occupancy in percent.
 ///
-/// Which pages go is looked up several at a time, each in a part of its own, so that the list of
-/// pages, which is no allocator's business, does not cost a miss for each.
+/// Which pages go is settled before the clock starts, and where the others are kept after it has
+/// stopped: the list of pages, of which each look is a miss, is no allocator's business.
 fn churn<F: Frames>(nr_pages: u64, percent: u64) -> Side<'static> {
-    const BATCH: usize = 32;
     let pool = F::new(nr_pages);
     let mut rng = Rng::new(percent);
-    let (frames, _) = occupy(pool, &mut rng, 0, percent);
-    let mut frames: Vec<_> = frames.into_iter().map(MaybeUninit::new).collect();
-    let part = frames.len() / BATCH;
-    timed(move |nr| {
-        for _ in 0..nr.div_ceil(BATCH as u64) {
-            let at: [_; BATCH] = std::array::from_fn(|index| index * part + rng.below(part));
-            // SAFETY: It is overwritten below before anybody reads it again.
-            let gone = at.map(|at| unsafe { frames[at].assume_init_read() });
-            for (at, gone) in at.into_iter().zip(gone) {
-                frames[at] = MaybeUninit::new(pool.alloc(0).unwrap());
-                pool.free(gone, 0);
-            }
+    let (mut frames, _) = occupy(pool, &mut rng, 0, percent);
+    let (mut gone, mut fresh) = (Vec::new(), Vec::new());
+    Box::new(move |nr| {
+        // Those at the end go: as many as there are to be, in random order.
+        let nr = (nr as usize).min(frames.len());
+        let kept = frames.len() - nr;
+        for last in (kept..frames.len()).rev() {
+            frames.swap(last, rng.below(last + 1));
         }
+        gone.extend(frames.drain(kept..));
+        fresh.reserve(nr);
+        let begin = Instant::now();
+        for frame in gone.drain(..) {
+            fresh.push(pool.alloc(0).unwrap());
+            pool.free(frame, 0);
+        }
+        let nanos = begin.elapsed().as_nanos() as f64;
+        frames.append(&mut fresh);
+        nanos
     })
 }
 

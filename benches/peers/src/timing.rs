@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long one turn of one side lasts, about.
-const TURN: Duration = Duration::from_millis(4);
+const TURN: Duration = Duration::from_millis(20);
 
 /// One side of a comparison: does its work so many times, and returns the nanoseconds it took.
 pub(crate) type Side<'a> = Box<dyn FnMut(u64) -> f64 + 'a>;
