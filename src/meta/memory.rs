@@ -119,6 +119,12 @@ mod def {
             self.lines.get().get(usize::try_from(offset).ok()?..)?.first_chunk()
         }
 
+        /// Returns the first line.
+        #[inline]
+        pub(super) const fn first(&self) -> &MetaLine {
+            self.first.get()
+        }
+
         #[inline]
         pub(super) const fn layout(&self) -> &Layout {
             &self.layout
@@ -180,6 +186,12 @@ impl Meta {
     /// Returns the CPUs that have taken anything so far, one bit for each.
     pub(crate) fn cpus_seen(&self) -> &AtomicU64 {
         self.word_at(0, 1)
+    }
+
+    /// Returns whether ample blocks were missing lately: 1 if so.
+    #[inline]
+    pub(crate) fn scarcity(&self) -> &AtomicU64 {
+        &self.first().words()[2]
     }
 
     pub(crate) const fn nr_tables(&self) -> u32 {
@@ -499,6 +511,12 @@ fn clear(line: &MetaLine) {
     reason = "a table has 512 pages, on 64 lines, and two lines of bits"
 )]
 impl<'a> Table<'a> {
+    /// Returns the metadata that it is part of.
+    #[inline]
+    pub(crate) const fn meta(self) -> &'a Meta {
+        self.meta
+    }
+
     pub(crate) const fn index(self) -> u32 {
         self.index
     }

@@ -29,7 +29,7 @@
     reason = "orders are below 18, bits below 512, words below eight"
 )]
 
-use super::ample::is_ample;
+use super::ample::grows_ample;
 use super::index::{Index, Piece};
 use super::line;
 use crate::meta::{Block, PAGE_LEVELS, Region, RegionLine, RootMap, Table, WORD_BITS};
@@ -139,7 +139,7 @@ impl<'a> Index<'a> {
         piece: Piece,
         freed: line::Freed,
     ) {
-        if grows_ample(freed) {
+        if grows_ample(table, freed) {
             self.mark_ample(block);
         }
         if freed.now != u64::MAX && Mask::of_block(table).has(ORDERS_PAGE) {
@@ -290,12 +290,7 @@ pub(super) fn owes_after_free(table: Table<'_>, freed: line::Freed) -> bool {
         // ORDERING(free-look): the free bits are set before the neighbours and the hints are read.
         fence_after_rmw(Ordering::SeqCst);
     }
-    freed.now == u64::MAX || grows_ample(freed) || !Mask::of_block(table).has(ORDERS_PAGE)
-}
-
-#[inline]
-const fn grows_ample(freed: line::Freed) -> bool {
-    is_ample(freed.now) && !is_ample(freed.old)
+    freed.now == u64::MAX || grows_ample(table, freed) || !Mask::of_block(table).has(ORDERS_PAGE)
 }
 
 /// The orders that a node may have runs of, and how often one of them was lowered.

@@ -13,6 +13,7 @@
 
 use core::cell::Cell;
 
+use super::ample::IS_MODEL;
 use super::bits::{ORDER_WORD, between};
 use super::index::{Contents, Index, Piece, Taken, is_clean_piece};
 use super::line::{self, Claim, Wish};
@@ -321,11 +322,11 @@ impl<'s, 'a> Pass<'s, 'a> {
 
     /// Takes a page where there are several; see [`super::ample`].
     fn in_ample_blocks(&self) -> Option<Grant> {
-        if self.want.order != Order::ZERO || self.only != Only::Any {
+        if self.want.order != Order::ZERO || self.only != Only::Any || IS_MODEL {
             return None;
         }
         let index = self.index;
-        self.find_region(RootMap::Ample, |region| {
+        let grant = self.find_region(RootMap::Ample, |region| {
             let marks = index.meta.region(region, RegionLine::Ample);
             let grant = line::find_map(marks, self.blocks(region), self.want.is_down, |bit| {
                 let block = index.geometry().block_at(region, bit);
@@ -334,8 +335,9 @@ impl<'s, 'a> Pass<'s, 'a> {
                 }
                 let table = index.meta.table_of(block)?;
                 let grant = self.in_block(block, table);
-                if grant.is_none() {
-                    index.unmark_ample(block, table);
+                index.unmark_ample(block);
+                if grant.is_some() {
+                    index.note_ample(Some(table));
                 }
                 grant
             });
@@ -343,7 +345,11 @@ impl<'s, 'a> Pass<'s, 'a> {
                 index.unmark_ample_region(region);
             }
             grant
-        })
+        });
+        if grant.is_none() {
+            index.note_ample(None);
+        }
+        grant
     }
 
     fn in_opened_blocks(&self, is_polite: bool) -> Option<Grant> {
