@@ -19,6 +19,17 @@ pub enum LeafLimit {
     Exactly(Order),
 }
 
+impl LeafLimit {
+    /// Returns whether a leaf of `order` may be one of them.
+    pub(super) const fn allows(self, order: Order) -> bool {
+        match self {
+            Self::Largest => true,
+            Self::UpTo(max) => order.as_u8() <= max.as_u8(),
+            Self::Exactly(exact) => order.as_u8() == exact.as_u8(),
+        }
+    }
+}
+
 /// The leaves that map a run of a folio's pages from an address on, ascending.
 ///
 /// Each is the largest of the set that is aligned on both sides, fits into what is left, and is no

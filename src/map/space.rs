@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::leaf::{Leaf, Rights};
+use super::leaf::{Entry, Leaf, Rights};
 use super::plan::{LeafLimit, LeafPlan, PlanError};
 use super::table::{NoTable, PageTable};
 use super::virt::{Vpn, VpnRange};
@@ -162,18 +162,68 @@ impl<'d, T: PageTable> AddressSpace<'d, T> {
         if !folio.contains_range(pages) {
             return Err(InsertError::OutsideFolio { pages, folio });
         }
+        if let Some(order) = self.only_leaf(&place, &request) {
+            self.insert_leaf(place, request, order)?;
+            return Ok(1);
+        }
         // The caller's reference keeps the order what it is.
         let order = Order::floor_log2(folio.nr_pages()).unwrap_or(Order::ZERO);
         let plan = self.plan(request, order, place.policy().mapping_max)?;
         // No more leaves than the pages of a folio.
         let nr_leaves = u32::try_from(plan.nr_leaves()).unwrap_or(u32::MAX);
         self.reserve(plan)?;
-        if let Err(error) = count(place, nr_leaves) {
-            self.table.trim(plan.addresses());
-            return Err(InsertError::Count(error));
-        }
+        let counted = count(place, nr_leaves).map_err(InsertError::Count);
+        self.or_trim(plan.addresses(), counted)?;
         self.set_all(plan, request);
         Ok(nr_leaves)
+    }
+
+    /// Returns the order of the leaf that a request is, if it is one, and if there is nothing at
+    /// its address. What else may be the matter is found by the plan.
+    fn only_leaf(&self, place: &AnyPlace<'_>, request: &MapRequest) -> Option<Order> {
+        let MapRequest { vpn, pages, limit, .. } = *request;
+        let order = Order::floor_log2(pages.nr_pages())?;
+        let is_one = PfnRange::block(pages.start(), order) == pages && vpn.is_aligned_to(order);
+        let set = self.table.leaf_set().up_to(place.policy().mapping_max);
+        if !is_one || !limit.allows(order) || !set.contains(order) {
+            return None;
+        }
+        let addresses = VpnRange::block(vpn, order);
+        if !self.table.addresses().contains_range(addresses) || !self.table.can_hold(pages) {
+            return None;
+        }
+        match self.table.read(vpn) {
+            Entry::Empty { log2_pages } if order.as_u8() <= log2_pages => Some(order),
+            _ => None,
+        }
+    }
+
+    /// Maps one leaf where there is nothing: it takes no plan.
+    fn insert_leaf(
+        &mut self,
+        place: AnyPlace<'_>,
+        request: MapRequest,
+        order: Order,
+    ) -> Result<(), InsertError> {
+        let MapRequest { vpn, pages, rights, attrs, .. } = request;
+        let addresses = VpnRange::block(vpn, order);
+        let reserved = self.table.reserve(addresses, order);
+        self.or_trim(addresses, reserved.map_err(InsertError::NoTable))?;
+        self.or_trim(addresses, count(place, 1).map_err(InsertError::Count))?;
+        self.table.set(vpn, Leaf { attrs, ..Leaf::new(pages.start(), order, rights) });
+        Ok(())
+    }
+
+    /// Gives back what was reserved for `addresses` if what came after has failed.
+    fn or_trim(
+        &mut self,
+        addresses: VpnRange,
+        result: Result<(), InsertError>,
+    ) -> Result<(), InsertError> {
+        if result.is_err() && !seeded!(ReservedLeaks) {
+            self.table.trim(addresses);
+        }
+        result
     }
 
     /// Plans a mapping, and checks that there is room for it.
@@ -207,12 +257,7 @@ impl<'d, T: PageTable> AddressSpace<'d, T> {
 
     fn reserve(&mut self, plan: LeafPlan) -> Result<(), InsertError> {
         let reserved = reserve_plan(&mut self.table, plan);
-        reserved.map_err(|error| {
-            if !seeded!(ReservedLeaks) {
-                self.table.trim(plan.addresses());
-            }
-            InsertError::NoTable(error)
-        })
+        self.or_trim(plan.addresses(), reserved.map_err(InsertError::NoTable))
     }
 
     fn set_all(&mut self, plan: LeafPlan, request: MapRequest) {

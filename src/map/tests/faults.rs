@@ -4,12 +4,16 @@ use super::*;
 use crate::meta::Count;
 use crate::{CountError, RangeError};
 
+const ANY_PAGE: Pfn = Pfn::new(u64::MAX);
+
 /// A table whose reservations fail from some call on, and which asks before it flushes.
 struct Faulty<'t, F> {
     inner: SoftTable<'t>,
     /// How many reservations still succeed.
     nr_left: usize,
     nr_calls: usize,
+    /// The last page that an entry can name.
+    highest: Pfn,
     on_flush: F,
 }
 
@@ -26,6 +30,10 @@ impl<F: FnMut(VpnRange)> PageTable for Faulty<'_, F> {
 
     fn addresses(&self) -> VpnRange {
         self.inner.addresses()
+    }
+
+    fn can_hold(&self, pages: PfnRange) -> bool {
+        pages.last() <= self.highest
     }
 
     fn reserve(&mut self, range: VpnRange, order: Order) -> Result<(), NoTable> {
@@ -66,7 +74,7 @@ impl<F: FnMut(VpnRange)> PageTable for Faulty<'_, F> {
 
 fn faulty(nodes: &mut [SoftNode], replace: Replace) -> Faulty<'_, impl FnMut(VpnRange)> {
     let inner = SoftTable::new(nodes, LeafSet::ARM64_4K, replace).unwrap();
-    Faulty { inner, nr_left: usize::MAX, nr_calls: 0, on_flush: |_| () }
+    Faulty { inner, nr_left: usize::MAX, nr_calls: 0, highest: ANY_PAGE, on_flush: |_| () }
 }
 
 #[derive(Debug, PartialEq)]
@@ -219,7 +227,7 @@ fn counts_are_held_until_the_flush() {
         let inner = SoftTable::new(&mut nodes, LeafSet::X86_64, Replace::Atomic).unwrap();
         let mut seen = Vec::new();
         let on_flush = |range| seen.push((range, world.owner.query(head)));
-        let table = Faulty { inner, nr_left: usize::MAX, nr_calls: 0, on_flush };
+        let table = Faulty { inner, nr_left: usize::MAX, nr_calls: 0, highest: ANY_PAGE, on_flush };
         let mut space = AddressSpace::new(table, world.directory);
         space.insert(&folio, MapRequest::new(Vpn::new(0), folio.range(), Rights::READ)).unwrap();
         drop(folio);
@@ -286,6 +294,44 @@ fn refusals_of_insert_change_nothing_and_say_why() {
         let refused = InsertError::NotRegistered { head: folio.head() };
         assert_eq!(stranger.insert(&folio, at(0)), Err(refused));
         assert_eq!(folio.mapcount(), 0);
+    });
+}
+
+#[test]
+fn refusals_of_a_single_leaf_change_nothing_and_say_why() {
+    let policy = Policy { mapping_max: Order::BLOCK, ..Policy::generic() };
+    with_policy(policy, |world| {
+        let folio = world.owner.alloc(order(13)).unwrap().publish();
+        let mut nodes = nodes(5);
+        let mut space = AddressSpace::new(faulty(&mut nodes, Replace::Atomic), world.directory);
+        let page = PfnRange::block(folio.head(), Order::ZERO);
+        let at = |vpn| MapRequest::new(Vpn::new(vpn), page, Rights::READ);
+        let before = state(&space, &folio);
+        let [addresses, table] = [range(1 << 36, 1), space.table().addresses()];
+        let refused = InsertError::OutsideTable { addresses, table };
+        assert_eq!(space.insert(&folio, at(1 << 36)), Err(refused));
+        space.table_mut().highest = Pfn::new(page.start().as_u64() - 1);
+        let refused = InsertError::Unencodable { pages: page };
+        assert_eq!(space.insert(&folio, at(0)), Err(refused));
+        space.table_mut().highest = ANY_PAGE;
+        folio.close();
+        let refused = InsertError::Count(CountError::Closed { head: folio.head() });
+        assert_eq!(space.insert(&folio, at(0)), Err(refused));
+        folio.reopen();
+        assert_eq!(before, state(&space, &folio));
+        let no_table = NoTable { vpn: Vpn::new(0) };
+        space.table_mut().nr_left = 0;
+        assert_eq!(space.insert(&folio, at(0)), Err(InsertError::NoTable(no_table)));
+        space.table_mut().nr_left = usize::MAX;
+        assert_eq!(before, state(&space, &folio));
+
+        // What is aligned to a leaf that the policy does not allow takes smaller ones.
+        let whole = MapRequest::new(Vpn::new(0), folio.range(), Rights::READ);
+        assert_eq!(space.insert(&folio, whole), Ok(16));
+        let refused =
+            InsertError::Occupied { vpn: Vpn::new(3), pfn: page.start().checked_add(3).unwrap() };
+        assert_eq!(space.insert(&folio, at(3)), Err(refused));
+        space.unmap(range(0, 1 << 13)).unwrap();
     });
 }
 
