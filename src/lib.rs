@@ -15,6 +15,7 @@
 //! | exclusive handles | [`UniqueFolio`], [`UniqueSet`], [`Pieces`] | splitting, merging, giving back |
 //! | counted handles | [`Folio`], [`FolioPin`], [`FolioMap`], [`FolioSet`] | references, pins, mappings |
 //! | mappings | [`AddressSpace`], [`PageTable`], [`LeafSet`], [`Gather`] | leaves of any order up to the folio's |
+//! | capacity that comes and goes | [`DynamicCapacity`], [`CapacityRecord`] | the rules of a device's lists, and no byte of them on trust |
 //! | the specification | `model`, `subject` (feature `model`) | what all of that means, page by page |
 //!
 //! # The life of a folio
@@ -122,6 +123,7 @@ mod map;
 mod meta;
 #[cfg(feature = "model")]
 pub mod model;
+mod owner;
 mod pgmap;
 #[cfg(seeded_bugs)]
 pub mod seeded;
@@ -145,6 +147,10 @@ pub use map::{
 #[cfg(all(feature = "std", not(all(test, loom))))]
 pub use meta::HeapMeta;
 pub use meta::{Count, MetaLine, MetaSize, StaticMeta, Tables};
+pub use owner::{
+    Added, CapacityError, CapacityRecord, CapacitySlot, CapacityTarget, DynamicCapacity, ListError,
+    RecordError, Reread,
+};
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use pgmap::Bare;

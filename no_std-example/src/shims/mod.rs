@@ -25,6 +25,7 @@ use devfolio::{
 
 mod folio;
 mod map;
+mod owner;
 mod pgmap;
 mod units;
 
@@ -36,7 +37,8 @@ pub struct Shim(#[expect(dead_code, reason = "only there to be in the image")] *
 unsafe impl Sync for Shim {}
 
 /// All shims: what refers to this keeps them in the image.
-pub static SHIMS: [&[Shim]; 4] = [units::SHIMS, pgmap::SHIMS, folio::SHIMS, map::SHIMS];
+pub static SHIMS: [&[Shim]; 5] =
+    [units::SHIMS, pgmap::SHIMS, folio::SHIMS, map::SHIMS, owner::SHIMS];
 
 /// Makes functions that the linker knows by name, and a list of them.
 macro_rules! shims {
