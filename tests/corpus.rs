@@ -50,6 +50,15 @@ fn corpus_of_fracture_is_replayed() {
 }
 
 #[test]
+fn corpus_of_mapping_is_replayed() {
+    for (name, bytes) in files("fuzz/corpus/mapping") {
+        if let Err(what) = subject::run_mapping(&bytes) {
+            panic!("{name}: {what}");
+        }
+    }
+}
+
+#[test]
 fn what_went_wrong_once_goes_well() {
     replay("tests/histories", |bytes| {
         let text = core::str::from_utf8(bytes).unwrap();
