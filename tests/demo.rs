@@ -154,7 +154,7 @@ fn a_picture_is_drawn_of_the_peak() {
 
 #[test]
 fn help_is_told() {
-    let (holds, out) = run("--help").unwrap();
+    let (holds, out) = run("-- --help").unwrap();
     assert!(holds && out.contains("usage: cargo demo"));
 }
 
@@ -176,7 +176,7 @@ fn nonsense_is_refused_by_name() {
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #[test]
 fn no_reader_sees_foreign_bytes_through_the_mmu() {
-    let (holds, out) = run("mmu --cycles 40").unwrap();
+    let (holds, out) = run("-- mmu --cycles 40").unwrap();
     assert!(holds, "{out}");
     assert_eq!(number(&out, "foreign reads"), 0.0);
     assert_eq!(row(&out, "hook calls"), row(&out, "folios made"));

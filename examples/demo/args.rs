@@ -142,8 +142,7 @@ impl fmt::Display for ArgsError {
 /// Returns the first thing that means nothing.
 pub(crate) fn parse(words: &[String]) -> Result<Option<Args>, ArgsError> {
     let mut args = Args::default();
-    // Cargo's alias ends with `--`, and so does the habit of those who type it once more.
-    let mut words = words.iter().skip_while(|word| *word == "--");
+    let mut words = words.iter();
     while let Some(word) = words.next() {
         let (option, inline) = match word.split_once('=') {
             Some((option, value)) => (option, Some(value.to_owned())),
@@ -314,7 +313,6 @@ mod tests {
         assert_eq!(args.pool, Some(Pool::Pages(7036 * 262_144 + 65_536)));
         assert_eq!(args.least, Order::new(8));
         assert_eq!(parse_line("--events 5 --help"), Ok(None));
-        assert_eq!(parse_line("-- --help"), Ok(None));
         assert_eq!(parse_line(""), Ok(Some(Args::default())));
     }
 

@@ -124,6 +124,8 @@ impl From<io::Error> for Failure {
 ///
 /// Returns why nothing could be replayed.
 pub(crate) fn run(words: &[String], out: &mut dyn Write, style: Style) -> Result<bool, Failure> {
+    // Cargo's alias ends with `--`, and so does the habit of those who type it once more.
+    let words = words.strip_prefix(&["--".to_owned()]).unwrap_or(words);
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     if let Some(("mmu", words)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return mmu::run(words, out).map_err(|error| Failure::Mmu(error.to_string()));
