@@ -14,7 +14,7 @@ use table::Table;
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    let (mut only, mut rounds) = (None, 9);
+    let (mut only, mut rounds) = (None, 15);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--rounds" => rounds = args.next().and_then(|arg| arg.parse().ok()).unwrap_or(rounds),
