@@ -13,6 +13,7 @@ macro_rules! bugs {
     (
         sequential { $($(#[doc = $text:literal])* $name:ident,)* }
         mapping { $($(#[doc = $map_text:literal])* $map:ident,)* }
+        capacity { $($(#[doc = $books_text:literal])* $books:ident,)* }
         concurrent { $($(#[doc = $race_text:literal])* $race:ident,)* }
     ) => {
         /// The faults that can be seeded.
@@ -20,6 +21,7 @@ macro_rules! bugs {
         pub enum Bug {
             $($(#[doc = $text])* $name,)*
             $($(#[doc = $map_text])* $map,)*
+            $($(#[doc = $books_text])* $books,)*
             $($(#[doc = $race_text])* $race,)*
         }
 
@@ -30,6 +32,9 @@ macro_rules! bugs {
             /// Those of page tables, in the order of the list.
             pub const MAPPING: &'static [(Self, &'static str)] =
                 &[$((Self::$map, concat!($($map_text),*)),)*];
+            /// Those of the books of dynamic capacity, in the order of the list.
+            pub const CAPACITY: &'static [(Self, &'static str)] =
+                &[$((Self::$books, concat!($($books_text),*)),)*];
             /// Those that take two threads, with their names.
             pub const CONCURRENT: &'static [(Self, &'static str)] =
                 &[$((Self::$race, stringify!($race)),)*];
@@ -129,6 +134,24 @@ mapping {
     FractureStaysClosed,
     /// a pin takes no count
     PinUncounted,
+}
+capacity {
+    /// an extent that is refused leaves the rest of its group
+    GroupInPart,
+    /// a group lacks a sequence number
+    GapAccepted,
+    /// a tag names two groups
+    TagTwice,
+    /// what was refused in the middle of a chain is forgotten by its end
+    ChainGoesOn,
+    /// an extent that is in use stops a release, but not what had begun
+    ReleaseInPart,
+    /// what is left above a part that goes is forgotten
+    UpperPartLost,
+    /// what a list lacks stays in use
+    GoneStays,
+    /// a list is read twice, and counts twice
+    ListedTwice,
 }
 concurrent {
     /// a freeze looks at the counts and then stores

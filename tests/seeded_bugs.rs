@@ -76,6 +76,12 @@ fn mapping_objects(seed: u64, turn: u64) -> bool {
     !matches!(catch_unwind(|| subject::run_mapping(&bytes).is_ok()), Ok(true))
 }
 
+/// Runs one history of dynamic capacity; true if its rules object.
+fn rules_object(seed: u64, turn: u64) -> bool {
+    let bytes = noise(seed.wrapping_mul(1 << 40).wrapping_add(turn), 700);
+    !matches!(catch_unwind(|| subject::run_capacity(&bytes).is_ok()), Ok(true))
+}
+
 /// Returns after how many histories, and when, an oracle objects.
 fn hunt(objects_fn: impl Fn(u64) -> bool) -> Option<(u64, Duration)> {
     let start = Instant::now();
@@ -97,24 +103,34 @@ fn show(hunts: [Option<(u64, Duration)>; 3]) -> String {
     shown.join(" | ")
 }
 
-#[test]
-fn every_seeded_bug_of_mappings_is_found_in_time() {
+/// Demands that an oracle objects to each bug of a list, and never without one.
+fn find_all(oracle: &str, bugs: &[(seeded::Bug, &str)], objects_fn: impl Fn(u64, u64) -> bool) {
     std::panic::set_hook(Box::new(|_| {}));
     seeded::activate(0);
     for turn in 0..300 {
-        assert!(!mapping_objects(1, turn), "the flat model objects to the crate as it is");
+        assert!(!objects_fn(1, turn), "the {oracle} objects to the crate as it is");
     }
     let mut missed = Vec::new();
-    for (bug, text) in seeded::Bug::MAPPING {
+    for (bug, text) in bugs {
         seeded::activate_bug(*bug);
-        let hunts = SEEDS.map(|seed| hunt(|turn| mapping_objects(seed, turn)));
-        println!("{bug:?}: {text}\n    flat model {}", show(hunts));
+        let hunts = SEEDS.map(|seed| hunt(|turn| objects_fn(seed, turn)));
+        println!("{bug:?}: {text}\n    {oracle:<10} {}", show(hunts));
         if hunts.iter().any(Option::is_none) {
             missed.push(bug);
         }
     }
     seeded::activate(0);
     assert!(missed.is_empty(), "missed: {missed:?}");
+}
+
+#[test]
+fn every_seeded_bug_of_mappings_is_found_in_time() {
+    find_all("flat model", seeded::Bug::MAPPING, mapping_objects);
+}
+
+#[test]
+fn every_seeded_bug_of_capacity_is_found_in_time() {
+    find_all("rules", seeded::Bug::CAPACITY, rules_object);
 }
 
 #[test]

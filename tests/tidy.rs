@@ -38,7 +38,7 @@ const FLOORS: &[&[&str]] = &[
 /// The specification stands on the units alone, so that it shares no code with what it judges.
 const BESIDE: &[(&str, &[&str])] = &[
     ("model", &["units"]),
-    ("subject", &["units", "sync", "meta", "zone", "pgmap", "folio", "map", "model"]),
+    ("subject", &["units", "sync", "meta", "zone", "pgmap", "folio", "map", "owner", "model"]),
     // Nothing but examples for the documentation.
     ("compile_fail", &[]),
 ];

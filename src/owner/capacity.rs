@@ -166,7 +166,7 @@ impl<'m> DynamicCapacity<'m> {
             Err(error) => Err(error),
         };
         if result.is_err() {
-            self.is_refusing = more;
+            self.is_refusing = more && !seeded!(ChainGoesOn);
             self.drop_pending();
         }
         result.map(Added::Group)
@@ -181,7 +181,8 @@ impl<'m> DynamicCapacity<'m> {
             }
         }
         if record.is_tagged() {
-            if let Some(other) = self.records().find(|other| other.tag == record.tag) {
+            let is_same = |other: &&CapacityRecord| other.tag == record.tag;
+            if let Some(other) = self.records().find(is_same).filter(|_| !seeded!(TagTwice)) {
                 return Err(ListError::TagInUse { pages: record.pages, existing: other.pages });
             }
             if self.pending().any(|other| other.sequence == record.sequence) {
@@ -237,12 +238,15 @@ impl<'m> DynamicCapacity<'m> {
         let nr_records = self.pending().count();
         // All differ, so they are dense exactly if none is too high.
         let gap = |it: &&CapacityRecord| nr_records <= usize::from(it.sequence);
-        if let Some(&CapacityRecord { sequence, .. }) = self.pending().find(gap) {
+        if let Some(&CapacityRecord { sequence, .. }) =
+            self.pending().find(gap).filter(|_| !seeded!(GapAccepted))
+        {
             return Err(CapacityError::List(ListError::Gap { sequence, nr_records }));
         }
         for (nr_done, record) in self.pending().enumerate() {
             if let Err(error) = target.add(record) {
                 // Ends: with those that were added.
+                let nr_done = if seeded!(GroupInPart) { 0 } else { nr_done };
                 self.pending().take(nr_done).for_each(|record| target.undo_add(record));
                 return Err(CapacityError::Target { pages: record.pages, error });
             }
@@ -276,6 +280,7 @@ impl<'m> DynamicCapacity<'m> {
         for (nr_done, (_, part)) in self.parts(pages, tag).enumerate() {
             if let Err(error) = target.begin_release(part) {
                 // Ends: with those that were begun.
+                let nr_done = if seeded!(ReleaseInPart) { 0 } else { nr_done };
                 self.parts(pages, tag).take(nr_done).for_each(|it| target.cancel_release(it.1));
                 return Err(CapacityError::Target { pages: part, error });
             }
@@ -337,6 +342,7 @@ impl<'m> DynamicCapacity<'m> {
             slot.0 = low.or(high).map(|record| Entry { record, is_pending: false });
             rest = rest.or(low.and(high));
         }
+        let rest = rest.filter(|_| !seeded!(UpperPartLost));
         if let (Some(record), Some(slot)) = (rest, self.free_slot()) {
             slot.0 = Some(Entry { record, is_pending: false });
         }
@@ -368,7 +374,7 @@ impl<'m> DynamicCapacity<'m> {
             let Some(Entry { record, .. }) = slot.0 else { continue };
             if listed.contains(&record) {
                 reread.nr_known = reread.nr_known.wrapping_add(1);
-            } else {
+            } else if !seeded!(GoneStays) {
                 target.revoke(record.pages);
                 slot.0 = None;
                 reread.nr_gone = reread.nr_gone.wrapping_add(1);
@@ -377,7 +383,7 @@ impl<'m> DynamicCapacity<'m> {
         for (index, record) in listed.iter().enumerate() {
             let is_met = |other: &CapacityRecord| other.is_tagged() && other.tag == record.tag;
             let is_first = !listed.iter().take(index).any(is_met);
-            if !is_first || self.has(record) {
+            if !is_first || self.has(record) && !seeded!(ListedTwice) {
                 continue;
             }
             let group = || listed.iter().skip(index).filter(|it| *it == record || is_met(it));

@@ -2,8 +2,6 @@
 
 mod capacity;
 mod record;
-#[cfg(test)]
-mod tests;
 
 pub use capacity::{
     Added, CapacityError, CapacitySlot, CapacityTarget, DynamicCapacity, ListError, Reread,

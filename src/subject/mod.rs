@@ -5,6 +5,7 @@
 //! kept in its raw form between two steps, so that the free hook can reach all of them.
 
 mod apply;
+mod capacity;
 mod count;
 mod mapping;
 mod owner;
@@ -32,6 +33,7 @@ use crate::pgmap::{
 use crate::sync::Ordering;
 use crate::units::{Order, Pfn, PfnRange};
 
+pub use capacity::{PageInUse, Pages, run_capacity};
 pub use mapping::run_mapping;
 pub use owner::{Data, Owner};
 
