@@ -159,8 +159,9 @@ pub use pgmap::{
     Contents, DirSlot, Directory, ExtentAttrs, ExtentSlot, FolioDesc, FolioInfo, FolioKind,
     FreeRangeError, GetError, HookContext, HookCx, Life, LongtermPins, Lookup, Magazine, Map,
     MemoryType, MergeError, MergeReason, Migration, NewExtent, OnDrop, P2p, PageInfo, Pgmap,
-    PgmapCore, PgmapOps, Pieces, Policy, RawUnique, Reaped, RegisterError, ReviveError, SplitError,
-    SplitReason, Stats, StillBusy, Tally, UniqueFolio, UniqueSet,
+    PgmapCore, PgmapOps, Pieces, PoisonError, Poisoned, Policy, RawUnique, Reaped, RegisterError,
+    ReviveError, SplitError, SplitReason, Stats, StillBusy, Tally, UniqueFolio, UniqueSet,
+    UnpoisonError,
 };
 #[cfg(all(sched, not(all(test, loom))))]
 pub use sync::on_access;

@@ -108,6 +108,18 @@ sequential {
     MagazineForgets,
     /// a magazine hands a folio out with the data of its last holder
     MagazineOldData,
+    /// poison in a free high-order block ignored
+    PoisonFreeIgnored,
+    /// poison on a tail marks the head only
+    PoisonMarksHead,
+    /// a free hands a bad page back
+    PoisonFreed,
+    /// the owner is told of a bad page again
+    PoisonToldTwice,
+    /// healthy rest lost
+    PoisonRestLost,
+    /// a repaired page stays in quarantine
+    UnpoisonForgets,
 }
 mapping {
     /// a leaf may be larger than the folio
@@ -194,6 +206,12 @@ concurrent {
     HookUnderLock,
     /// a lookup through a page table does not look at the leaf again
     GupLooksOnce,
+    /// a free does not look for bad pages again once its pages are free
+    FreeMissesPoison,
+    /// a bad page is looked at before it is recorded
+    PoisonLooksFirst,
+    /// a page is put into quarantine without a look whether it was repaired meanwhile
+    QuarantineLooksOnce,
 }
 }
 

@@ -24,9 +24,6 @@ const SEEDS: [u64; 3] = [1, 2, 3];
 
 /// Faults of the list that nothing here can show yet, and why.
 const ABSENT: &[(&str, &str)] = &[
-    ("poison in a free high-order block ignored", "poison of single pages is not built yet"),
-    ("poison on a tail marks the head only", "as above"),
-    ("healthy rest lost", "as above"),
     ("wake before the verdict", "needs a second thread that waits"),
     ("waiter's re-check missing", "needs a second thread that waits"),
 ];

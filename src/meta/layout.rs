@@ -29,6 +29,8 @@ pub(super) const TABLE_BITS: usize = 2;
 pub(super) const INDICES_PER_WORD: u64 = 2;
 /// The largest number of pages of one extent: what the link of a condemned folio can name.
 const PAGES_MAX: u64 = 1 << 38;
+/// The most lines of the list of poisoned pages, eight pages each.
+pub(super) const POISON_LINES_MAX: usize = 512;
 
 /// How many fracture tables an extent has; one is needed for each 2 MiB block of which a part was
 /// ever handed out below order 9.
@@ -317,6 +319,36 @@ impl MetaSize {
         let layout = Layout::new(&geometry, tables);
         let nr_private = geometry.nr_blocks as u64 + layout.nr_tables as u64 * BLOCK_PAGES as u64;
         Self { nr_lines: layout.nr_lines, nr_tables: layout.nr_tables, nr_private }
+    }
+
+    /// Returns the need with a list of at least `nr_pages` poisoned pages: a line for each eight.
+    ///
+    /// The list takes whatever lines an extent is lent beyond those that it needs, up to
+    /// [`MetaSize::poison_max`] pages; without any, [`PgmapCore::poison`] has no room.
+    ///
+    /// [`PgmapCore::poison`]: crate::PgmapCore::poison
+    ///
+    /// ```
+    /// # use devfolio::{MetaSize, Pfn, PfnRange, Tables};
+    /// # let range = PfnRange::new(Pfn::new(0), 512)?;
+    /// const LIST: u32 = 20;
+    /// let size = MetaSize::of(range, Tables::Dense);
+    /// assert_eq!(size.poison(LIST).lines(), size.lines() + 3);
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub const fn poison(self, nr_pages: u32) -> Self {
+        let max = Self::poison_max();
+        let nr_pages = if nr_pages < max { nr_pages } else { max };
+        let nr_lines = self.nr_lines.saturating_add((nr_pages as u64).div_ceil(LINE_WORDS as u64));
+        Self { nr_lines, ..self }
+    }
+
+    /// Returns the largest number of poisoned pages of one extent that are remembered.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "4,096")]
+    pub const fn poison_max() -> u32 {
+        (POISON_LINES_MAX * LINE_WORDS) as u32
     }
 
     /// Returns the largest number of pages that one extent can have.

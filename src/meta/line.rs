@@ -65,6 +65,18 @@ impl fmt::Debug for MetaLine {
     }
 }
 
+/// What a word of the state is.
+#[cfg(any(test, feature = "model"))]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum WordKind {
+    /// A state word.
+    State,
+    /// Free bits, table indices, the pool.
+    Structure,
+    /// Clean bits.
+    Clean,
+}
+
 /// Metadata memory in a `static`, handed out once.
 ///
 /// ```

@@ -1,8 +1,11 @@
 //! The metadata of one extent: every word of it, by name.
 
 use super::layout::{
-    Block, Geometry, INDICES_PER_WORD, Layout, Region, RootMap, TABLE_BITS, TABLE_CELLS, page_bit,
+    Block, Geometry, INDICES_PER_WORD, Layout, POISON_LINES_MAX, Region, RootMap, TABLE_BITS,
+    TABLE_CELLS, page_bit,
 };
+#[cfg(any(test, feature = "model"))]
+use super::line::WordKind;
 use super::word::Word;
 use super::{BLOCK_PAGES, CPUS, HINTS_BLOCK, LINE_WORDS, Lent, MetaLine, Tables, WORD_BITS};
 use crate::sync::{AtomicU64, Ordering};
@@ -117,6 +120,13 @@ mod def {
         #[inline]
         pub(super) fn array<const N: usize>(&self, offset: u64) -> Option<&[MetaLine; N]> {
             self.lines.get().get(usize::try_from(offset).ok()?..)?.first_chunk()
+        }
+
+        /// Returns the words behind the layout, for the list of poisoned pages.
+        pub(crate) fn poison_words(&self) -> impl Iterator<Item = &AtomicU64> {
+            let used = usize::try_from(self.layout.nr_lines).unwrap_or(usize::MAX);
+            let lines = self.lines.get().get(used..).unwrap_or_default();
+            lines.iter().take(POISON_LINES_MAX).flat_map(MetaLine::words)
         }
 
         /// Returns the first line.
@@ -484,18 +494,6 @@ impl Reserved {
         self.next = index.saturating_add(1);
         Some(index)
     }
-}
-
-/// What a word of the state is.
-#[cfg(any(test, feature = "model"))]
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum WordKind {
-    /// A state word.
-    State,
-    /// Free bits, table indices, the pool.
-    Structure,
-    /// Clean bits.
-    Clean,
 }
 
 fn clear(line: &MetaLine) {

@@ -30,9 +30,9 @@ pub(crate) use layout::{
 };
 pub use layout::{MetaSize, Tables};
 pub(crate) use lent::Lent;
-pub use line::{MetaLine, StaticMeta};
 #[cfg(any(test, feature = "model"))]
-pub(crate) use memory::WordKind;
+pub(crate) use line::WordKind;
+pub use line::{MetaLine, StaticMeta};
 pub(crate) use memory::{Meta, RegionLine, Table};
 pub(crate) use private::PrivateMem;
 pub use word::Count;

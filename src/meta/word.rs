@@ -75,6 +75,8 @@ pub(crate) enum Kind {
     Retired,
     /// Its last count is gone, its hook has yet to run.
     Condemned,
+    /// In quarantine for a page that is bad; has no owner data.
+    Poisoned,
     /// No transition writes this: the metadata is corrupt.
     Undefined,
 }
@@ -88,6 +90,7 @@ impl Kind {
             Self::Live => 3,
             Self::Retired => 4,
             Self::Condemned => 5,
+            Self::Poisoned => 6,
             Self::Undefined => 7,
         }
     }
@@ -100,6 +103,7 @@ impl Kind {
             3 => Self::Live,
             4 => Self::Retired,
             5 => Self::Condemned,
+            6 => Self::Poisoned,
             _ => Self::Undefined,
         }
     }
@@ -236,7 +240,9 @@ impl Bits {
     pub(crate) const fn is_canonical(self) -> bool {
         match self.kind() {
             Kind::None => self.0 == 0,
-            Kind::Unique | Kind::Kept | Kind::Retired => self.0 & (COUNTS | WAITER | CLOSED) == 0,
+            Kind::Unique | Kind::Kept | Kind::Retired | Kind::Poisoned => {
+                self.0 & (COUNTS | WAITER | CLOSED) == 0
+            }
             Kind::Live => {
                 self.0 & COUNTS != 0
                     && self.count(Count::Refs) <= Count::Refs.max()
@@ -329,7 +335,7 @@ impl<'a> Word<'a> {
 
     /// The unique folio is parked: with its owner, or in quarantine.
     pub(crate) fn park(self, kind: Kind) {
-        debug_assert!(matches!(kind, Kind::Kept | Kind::Retired));
+        debug_assert!(matches!(kind, Kind::Kept | Kind::Retired | Kind::Poisoned));
         let bits = self.read();
         debug_assert_eq!(bits.kind(), Kind::Unique, "only a unique folio is parked");
         // ORDERING(publish): Release half; whoever brings the folio back sees what was done.

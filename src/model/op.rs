@@ -455,6 +455,16 @@ operations! {
         /// How many of them, those with the lowest heads, are put back.
         back: Count,
     }
+    /// Says that a page is bad.
+    Poison = "poison" * 3 {
+        /// The page.
+        at: At,
+    }
+    /// Says that a bad page was repaired.
+    Unpoison = "unpoison" * 2 {
+        /// The page.
+        at: At,
+    }
 }
 
 /// Why a line is no operation.

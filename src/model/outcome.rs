@@ -159,6 +159,12 @@ pub enum Refusal {
         /// The head of the first one.
         pfn: Pfn,
     },
+    /// The page is known to be bad.
+    KnownBad,
+    /// The page is not known to be bad.
+    NotBad,
+    /// The list of bad pages is full.
+    NoRoom,
     /// Any other reason; never legal.
     Other,
 }
@@ -179,6 +185,13 @@ pub enum HookEvent {
     Allocated(Option<Block>),
     /// It returned.
     Returned,
+    /// The owner was told that a page is bad.
+    Poisoned {
+        /// The page.
+        pfn: Pfn,
+        /// The head of the folio that has it, if one has.
+        head: Option<Pfn>,
+    },
 }
 
 /// The kind of a folio, as anybody can see it.
@@ -194,6 +207,8 @@ pub enum FolioKind {
     Retired,
     /// Its hook was put off.
     Condemned,
+    /// In quarantine for a bad page.
+    Poisoned,
 }
 
 /// A folio as anybody can see it.
@@ -268,6 +283,10 @@ pub struct Totals {
     pub retired: Tally,
     /// Condemned folios.
     pub condemned: Tally,
+    /// Bad pages in quarantine.
+    pub poisoned: Tally,
+    /// All bad pages.
+    pub poisoned_pages: u64,
     /// The number of blocks of each order in the maximal tiling of the free runs.
     pub free_by_order: [u64; 19],
     /// The length of the longest free run.

@@ -144,6 +144,7 @@ impl<O: PgmapOps> PgmapCore<O> {
             extent.check(&mut report)?;
         }
         self.check_condemned()?;
+        self.check_poison()?;
         Ok(report)
     }
 
@@ -182,6 +183,10 @@ impl<O: PgmapOps> PgmapCore<O> {
                 image.extend(words.iter().map(|word| word.load(Ordering::Relaxed)));
             });
         }
+        for extent in self.core.extents() {
+            // ORDERING: Relaxed. Taken at rest.
+            image.extend(extent.meta.poison_words().map(|word| word.load(Ordering::Relaxed)));
+        }
         // ORDERING: Relaxed. Taken at rest.
         image.push(self.core.life.load(Ordering::Relaxed));
         // ORDERING: Relaxed. Taken at rest.
@@ -213,13 +218,15 @@ impl<O: PgmapOps<Private = ()>> PgmapCore<O> {
             });
             extent.index().announce_all();
         }
-        for cell in [&self.core.life, &*self.core.condemned] {
+        let lists = self.core.extents().flat_map(|extent| extent.meta.poison_words());
+        for cell in lists.chain([&self.core.life, &*self.core.condemned]) {
             match words.next() {
                 // ORDERING: Relaxed. Done at rest.
                 Some(&value) => cell.store(value, Ordering::Relaxed),
                 None => is_fit = false,
             }
         }
+        self.core.extents().for_each(Extent::refresh_poison);
         is_fit && words.next().is_none()
     }
 

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::poison::Poison;
 use crate::meta::word::{Bits, Word};
 use crate::meta::{BLOCK_PAGES, Block, Meta, PAGE_LEVELS, PrivateMem, REGION_BLOCKS, page_bit};
 use crate::sync::{AtomicU64, FillOnce, const_unless_loom};
@@ -112,6 +113,7 @@ pub(crate) struct Extent {
     pub(crate) private: PrivateMem,
     /// The place in the table of slots.
     pub(crate) slot: u16,
+    pub(super) poison: Poison,
 }
 
 /// A head word that covers a page.

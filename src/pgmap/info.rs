@@ -18,6 +18,8 @@ pub enum FolioKind {
     Retired,
     /// Without counts; its hook has yet to run.
     Condemned,
+    /// A bad page in quarantine; or its block, where there was no table left to fracture it.
+    Poisoned,
 }
 
 /// What a folio's word said at some instant.
@@ -46,6 +48,7 @@ impl FolioInfo {
             Kind::Kept => FolioKind::Kept,
             Kind::Retired => FolioKind::Retired,
             Kind::Condemned => FolioKind::Condemned,
+            Kind::Poisoned => FolioKind::Poisoned,
             Kind::None | Kind::Unique | Kind::Undefined => FolioKind::Unique,
         };
         let is_live = matches!(kind, FolioKind::Live);

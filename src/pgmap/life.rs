@@ -108,7 +108,7 @@ impl Extent {
             let pfn = self.index().first_busy(rest)?;
             let found = self.find(pfn);
             match found {
-                Some(found) if found.bits.kind() == Kind::Retired => {
+                Some(found) if matches!(found.bits.kind(), Kind::Retired | Kind::Poisoned) => {
                     let next = found.head.checked_add(found.bits.order().nr_pages());
                     from = next.filter(|&next| next <= range.last());
                 }

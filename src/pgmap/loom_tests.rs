@@ -18,6 +18,7 @@ use crate::units::{Order, Pfn, PfnRange};
 
 mod condemned;
 mod extents;
+mod poison;
 mod removal;
 
 /// What the roles of a model share.

@@ -131,6 +131,8 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
         while let Some(folio) = self.take_any() {
             if folio.is_clean() { folio.release_clean() } else { folio.release() }
         }
+        // What comes back there has to be looked at: it may be bad.
+        self.place.take_if(|(extent, _)| extent.has_poison());
     }
 
     /// Returns the number of folios at hand.
@@ -223,6 +225,9 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
             return;
         }
         let Some(extent) = pgmap.core().first_extent() else { return };
+        if extent.has_poison() {
+            return;
+        }
         let Some((handful, idle, clean)) = extent.index().claim_handful(self.order, cpu) else {
             return;
         };
@@ -237,7 +242,8 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
         }
         self.place = Some((extent, handful));
         (self.idle, self.clean) = (idle, clean);
-        if pgmap.is_too_late() {
+        // A page that is poisoned from here on counts as a shortage.
+        if pgmap.is_too_late() || extent.has_poison() {
             self.drain();
         }
     }

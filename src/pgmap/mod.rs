@@ -10,6 +10,7 @@
 //! | edge | release half | acquire half | what it carries |
 //! |------|--------------|--------------|-----------------|
 //! | `fill-slot` | [`Pgmap::add_extent`] | every lookup | an extent is complete before it is found |
+//! | `poison` | [`PgmapCore::poison`], [`PgmapCore::unpoison`] | every release, every quarantine | a page that is freed while it is poisoned is found by one side or the other |
 //! | `condemn` | a deferred last put | [`PgmapCore::reap`] | the folio's word and link, and all uses of it |
 //! | `dying` | [`PgmapCore::kill`] | every allocation, every release | an allocation that missed the flag is seen by the scan, and the other way round |
 //! | `dying` | every release, the last step of a removal | a scan that found nothing, [`PgmapCore::state`] | all uses happen before anybody learns the end |
@@ -33,6 +34,7 @@ mod lookup;
 mod magazine;
 mod ops;
 mod owner;
+mod poison;
 mod policy;
 mod raw;
 mod set;
@@ -61,6 +63,7 @@ pub use lookup::GetError;
 pub use magazine::Magazine;
 pub use ops::{HookCx, PgmapOps};
 pub use owner::{PgmapCore, Reaped};
+pub use poison::{PoisonError, Poisoned, UnpoisonError};
 pub use policy::{
     AllocPolicy, HookContext, LongtermPins, MemoryType, Migration, OnDrop, P2p, Policy,
 };

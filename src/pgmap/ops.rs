@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::folio_ref::FolioRef;
+use super::info::FolioInfo;
 use super::owner::PgmapCore;
 use super::unique::UniqueFolio;
 use crate::meta::word::Dropped;
@@ -60,6 +61,19 @@ pub trait PgmapOps: Sync + Sized {
         order: Order,
     ) {
         let _ = (from, piece, head, order);
+    }
+
+    /// Is told of a page that is bad, once: `memory_failure` of Linux.
+    ///
+    /// `folio` is what had the page when it was recorded, stale by now; `None` if the page was
+    /// free, or on its way. The page is in quarantine already, or will be when its folio ends;
+    /// what is left to the owner is to get rid of the folio's mappings, pins and references.
+    ///
+    /// # Context
+    ///
+    /// Runs in the context of [`PgmapCore::poison`].
+    fn page_poisoned(&self, pfn: Pfn, folio: Option<FolioInfo>) {
+        let _ = (pfn, folio);
     }
 
     /// Returns the CPU that this runs on, or any other number that spreads allocations out.

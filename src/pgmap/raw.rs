@@ -148,7 +148,9 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
         })?;
         // SAFETY: As above, and everything that reads it goes through a `PgmapCore<O>`.
         let private = unsafe { PrivateMem::new(private) };
-        let extent = Extent { meta, attrs, private, slot: index };
+        let poison = super::poison::Poison::new();
+        let extent = Extent { meta, attrs, private, slot: index, poison };
+        extent.clear_poison(is_trusted);
         extent.index().attach(attrs.contents == super::Contents::Zeroed);
         slot.fill(extent);
         self.link_slot(u64::from(index).wrapping_add(1));

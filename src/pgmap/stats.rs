@@ -40,6 +40,10 @@ pub struct Stats {
     pub retired: Tally,
     /// Folios that wait for their hook.
     pub condemned: Tally,
+    /// Bad pages in quarantine.
+    pub poisoned: Tally,
+    /// Pages that are known to be bad, those that are still part of a folio included.
+    pub poisoned_pages: u64,
     /// Folios of each order, in any state.
     pub folios_by_order: [u64; Order::MAX.as_u8() as usize + 1],
     /// Fracture tables that belong to a block.
@@ -56,6 +60,7 @@ impl Stats {
             FolioKind::Live => &mut self.live,
             FolioKind::Retired => &mut self.retired,
             FolioKind::Condemned => &mut self.condemned,
+            FolioKind::Poisoned => &mut self.poisoned,
         };
         tally.nr_folios = tally.nr_folios.saturating_add(1);
         tally.nr_pages = tally.nr_pages.saturating_add(folio.order.nr_pages());
@@ -107,6 +112,7 @@ impl Extent {
             stats.add_free(run);
         }
         stats.clean_pages = stats.clean_pages.saturating_add(self.index().clean_pages());
+        stats.poisoned_pages = stats.poisoned_pages.saturating_add(self.nr_poisoned());
         self.for_each_folio(|folio| stats.add_folio(&folio));
     }
 }

@@ -10,10 +10,10 @@ use super::words::{content_of, order_of, pfn_of, range_of, request_of, set_reque
 use super::{Data, PgmapSubject, raw};
 use crate::folio::{Folio, FolioSet};
 use crate::model::{
-    AnyOrder, Block, Content, Count, ExtentPlan, Lent, Node, Op, Outcome, Refusal, Span,
+    AnyOrder, At, Block, Content, Count, ExtentPlan, Lent, Node, Op, Outcome, Refusal, Span,
     TableBudget, Token,
 };
-use crate::pgmap::{FolioDesc, UniqueFolio, UniqueSet};
+use crate::pgmap::{FolioDesc, FolioKind, PageInfo, Poisoned, UniqueFolio, UniqueSet};
 use crate::units::Order;
 
 /// An operation that was refused, and why.
@@ -69,6 +69,10 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
             Op::AddExtent { span, tables, content, lent } => {
                 self.add_extent(span, tables, content, lent)
             }
+            Op::Poison { at } => self.poison(at),
+            Op::Unpoison { at } => pfn_of(at)
+                .and_then(|pfn| self.pgmap.unpoison(pfn).map_err(|it| it.refusal()))
+                .map(done),
             Op::Kill {} => {
                 self.pgmap.kill();
                 Ok(Outcome::Done)
@@ -79,6 +83,27 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
             _ => self.count(op),
         };
         outcome.unwrap_or_else(Outcome::Refused)
+    }
+
+    /// Says that a page is bad; what the crate answers has to be what it shows.
+    fn poison(&self, at: At) -> Try {
+        let pfn = pfn_of(at)?;
+        let is_bad = |pfn| self.pgmap.poisoned().any(|bad| bad == pfn);
+        let was_bad = is_bad(pfn);
+        let answer = self.pgmap.poison(pfn).map_err(|it| it.refusal())?;
+        let page = self.pgmap.query(pfn);
+        let is_quarantined =
+            matches!(page, PageInfo::Folio(folio) if folio.kind == FolioKind::Poisoned);
+        match answer {
+            Poisoned::Known if was_bad => Err(Refusal::KnownBad),
+            Poisoned::Quarantined if is_quarantined && is_bad(pfn) => Ok(Outcome::Done),
+            Poisoned::InUse { folio: Some(folio) }
+                if PageInfo::Folio(folio) == page && !is_quarantined && is_bad(pfn) =>
+            {
+                Ok(Outcome::Done)
+            }
+            _ => Err(Refusal::Other),
+        }
     }
 
     // The table.

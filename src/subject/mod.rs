@@ -24,7 +24,8 @@ use core::slice::IterMut;
 use crate::meta::{Count, MetaLine, MetaSize, Tables};
 use crate::model::{
     Caps, Divergence, ExtentPlan, FolioKind, FolioView, Geometry, History, HookEvent, Lent, Life,
-    Limits, Looks, Op, Outcome, PageView, PolicyBits, Report, Subject, TableBudget, Tally, Totals,
+    Limits, Looks, Op, Outcome, POISON_MAX, PageView, PolicyBits, Report, Subject, TableBudget,
+    Tally, Totals,
 };
 use crate::pgmap::{
     AddExtentError, AllocPolicy, Attach, Contents, ExtentAttrs, ExtentSlot, FolioInfo, HookContext,
@@ -128,11 +129,11 @@ impl<D: Data> PgmapSubject<'_, '_, D> {
         let nr_lines = match lent {
             _ if plan.range.nr_pages() > ADDED_PAGES_MAX => 0,
             Lent::Short => needed.saturating_sub(1),
-            Lent::Zeroed | Lent::Noise => needed,
+            Lent::Zeroed | Lent::Noise => size.poison(POISON_MAX).lines(),
         };
         let Lane { lines, private } = self.lanes.next()?;
         lines.resize_with(nr_lines, MetaLine::default);
-        if size_of::<D>() != 0 && nr_lines == needed {
+        if size_of::<D>() != 0 && needed <= nr_lines {
             private.resize_with(size.private_slots(), MaybeUninit::uninit);
         }
         let attach = match lent {
@@ -211,6 +212,8 @@ impl<D: Data> Subject for PgmapSubject<'_, '_, D> {
             live: tally(stats.live),
             retired: tally(stats.retired),
             condemned: tally(stats.condemned),
+            poisoned: tally(stats.poisoned),
+            poisoned_pages: stats.poisoned_pages,
             free_by_order: stats.free_by_order,
             largest_free_run: stats.largest_free_run,
         })
@@ -235,6 +238,7 @@ fn view(info: FolioInfo) -> FolioView {
             crate::pgmap::FolioKind::Live => FolioKind::Live,
             crate::pgmap::FolioKind::Retired => FolioKind::Retired,
             crate::pgmap::FolioKind::Condemned => FolioKind::Condemned,
+            crate::pgmap::FolioKind::Poisoned => FolioKind::Poisoned,
         },
         refs: info.refs,
         pins: info.pins,

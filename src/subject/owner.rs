@@ -11,7 +11,7 @@ use spin::Mutex;
 use super::raw;
 use super::table::{Held, Table};
 use crate::model::{Block, HookEvent, HookStep};
-use crate::pgmap::{HookCx, PgmapOps, UniqueFolio};
+use crate::pgmap::{FolioInfo, HookCx, PgmapOps, UniqueFolio};
 use crate::units::{Order, Pfn};
 
 /// Owner data beside a folio, as far as the specification knows it.
@@ -87,6 +87,10 @@ impl<D: Data> PgmapOps for Owner<D> {
 
     fn folio_split(&self, from: &D, piece: &mut D, _: Pfn, _: Order) {
         piece.write(from.read());
+    }
+
+    fn page_poisoned(&self, pfn: Pfn, folio: Option<FolioInfo>) {
+        self.note(HookEvent::Poisoned { pfn, head: folio.map(|folio| folio.head) });
     }
 
     fn folio_free<'a>(&'a self, folio: UniqueFolio<'a, Self>, cx: &mut HookCx<'a, Self>) {

@@ -4,8 +4,8 @@ use crate::folio::{CountError, PinError};
 use crate::meta::Count;
 use crate::model::{Kind, Refusal};
 use crate::pgmap::{
-    AddExtentError, AllocError, ClaimError, FolioInfo, GetError, MergeReason, ReviveError,
-    SplitReason, StillBusy,
+    AddExtentError, AllocError, ClaimError, FolioInfo, GetError, MergeReason, PoisonError,
+    ReviveError, SplitReason, StillBusy, UnpoisonError,
 };
 
 /// An error that has a counterpart in the specification.
@@ -128,6 +128,26 @@ impl Refuses for AddExtentError {
             Self::Dying => Refusal::Dying,
             // The budget always covers the cut blocks, and owner data has the places it takes.
             Self::TablesShort { .. } | Self::PrivateShort { .. } => Refusal::Other,
+        }
+    }
+}
+
+impl Refuses for PoisonError {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::Outside { .. } => Refusal::Outside,
+            Self::NoRoom { .. } => Refusal::NoRoom,
+            Self::Contended { .. } => Refusal::Other,
+        }
+    }
+}
+
+impl Refuses for UnpoisonError {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::Outside { .. } => Refusal::Outside,
+            Self::NotPoisoned { .. } => Refusal::NotBad,
+            Self::Contended { .. } => Refusal::Other,
         }
     }
 }

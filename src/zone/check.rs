@@ -85,6 +85,11 @@ pub enum CheckError {
         /// The folio whose link leads nowhere.
         pfn: Pfn,
     },
+    /// A bad page is free, or listed twice; or nothing is bad where a quarantine is (I30).
+    BadPoison {
+        /// The page.
+        pfn: Pfn,
+    },
 }
 
 impl fmt::Display for CheckError {
@@ -100,6 +105,7 @@ impl fmt::Display for CheckError {
             Self::NoHint { pfn, order } => write!(f, "no hint to order {order} at {pfn}"),
             Self::BadTable { pfn } => write!(f, "table of the block at {pfn} is not its own"),
             Self::BadPool { owned, taken } => write!(f, "{owned} tables owned, {taken} handed out"),
+            Self::BadPoison { pfn } => write!(f, "poison of page {pfn} is not where it is listed"),
             Self::BadList { pfn } => write!(f, "link of condemned folio {pfn} leads nowhere"),
         }
     }

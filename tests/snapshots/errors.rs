@@ -2,8 +2,8 @@
 
 use devfolio::{
     AddExtentError, AllocError, CheckError, ClaimError, Count, CountError, FolioInfo, FolioKind,
-    FreeRangeError, GetError, MergeReason, Order, Pfn, PinError, RangeError, RegisterError,
-    ReviveError, SplitReason, StillBusy,
+    FreeRangeError, GetError, MergeReason, Order, Pfn, PinError, PoisonError, RangeError,
+    RegisterError, ReviveError, SplitReason, StillBusy, UnpoisonError,
 };
 
 use super::error;
@@ -150,6 +150,27 @@ fn lookups() {
 }
 
 #[test]
+fn poison() {
+    let pfn = PFN;
+    error! {
+        PoisonError::Outside { pfn } => "Outside { pfn: Pfn(0x42) }", "no extent has page 0x42";
+        PoisonError::NoRoom { pfn, max: 8 } =>
+            "NoRoom { pfn: Pfn(0x42), max: 8 }",
+            "no room for page 0x42 in a list of 8 bad pages";
+        PoisonError::Contended { pfn } =>
+            "Contended { pfn: Pfn(0x42) }",
+            "too much contention for page 0x42";
+        UnpoisonError::Outside { pfn } => "Outside { pfn: Pfn(0x42) }", "no extent has page 0x42";
+        UnpoisonError::NotPoisoned { pfn } =>
+            "NotPoisoned { pfn: Pfn(0x42) }",
+            "page 0x42 is not known to be bad";
+        UnpoisonError::Contended { pfn } =>
+            "Contended { pfn: Pfn(0x42) }",
+            "too much contention for page 0x42";
+    }
+}
+
+#[test]
 fn counts() {
     let (pfn, head) = (PFN, PFN);
     error! {
@@ -245,6 +266,9 @@ fn checks() {
         CheckError::BadPool { owned: 1, taken: 2 } =>
             "BadPool { owned: 1, taken: 2 }",
             "1 tables owned, 2 handed out";
+        CheckError::BadPoison { pfn } =>
+            "BadPoison { pfn: Pfn(0x42) }",
+            "poison of page 0x42 is not where it is listed";
         CheckError::BadList { pfn } =>
             "BadList { pfn: Pfn(0x42) }",
             "link of condemned folio 0x42 leads nowhere";

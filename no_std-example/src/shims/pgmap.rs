@@ -156,6 +156,21 @@ super::shims! {
         pgmap.claim_retired(head)
     }
 
+    /// Shim of `PgmapCore::poison`.
+    fn shim_pgmap_core_poison(pgmap: Core, pfn: Pfn) -> Result<Poisoned, PoisonError> {
+        pgmap.poison(pfn)
+    }
+
+    /// Shim of `PgmapCore::unpoison`.
+    fn shim_pgmap_core_unpoison(pgmap: Core, pfn: Pfn) -> Result<(), UnpoisonError> {
+        pgmap.unpoison(pfn)
+    }
+
+    /// Shim of `PgmapCore::poisoned`.
+    fn shim_pgmap_core_poisoned(pgmap: Core) -> Option<Pfn> {
+        pgmap.poisoned().last()
+    }
+
     /// Shim of `PgmapCore::revive`.
     fn shim_pgmap_core_revive(pgmap: Core, head: Pfn) -> Result<Shared, ReviveError> {
         pgmap.revive(head)

@@ -166,6 +166,16 @@ super::shims! {
         MetaSize::pages_max()
     }
 
+    /// Shim of `MetaSize::poison`.
+    fn shim_meta_size_poison(size: MetaSize, nr_pages: u32) -> MetaSize {
+        size.poison(nr_pages)
+    }
+
+    /// Shim of `MetaSize::poison_max`.
+    fn shim_meta_size_poison_max() -> u32 {
+        MetaSize::poison_max()
+    }
+
     /// Shim of `MetaSize::lines`.
     fn shim_meta_size_lines(size: MetaSize) -> usize {
         size.lines()

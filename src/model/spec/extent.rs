@@ -8,7 +8,7 @@ use super::super::outcome::{FolioKind, Life, Outcome, Refusal};
 use super::super::runs::{Run, pfn};
 use super::judge::{Answer, Step, done, refuse};
 use super::request::run;
-use super::{Extent, Spec};
+use super::{Extent, Folio, Spec};
 
 /// The most pages that an extent of the crate can have.
 const PAGES_MAX: u64 = 1 << 38;
@@ -95,7 +95,9 @@ impl Spec {
     fn first_busy_folio(&self) -> Option<u128> {
         self.extents.iter().find_map(|Extent { range, .. }| {
             let mut busy = self.folios.range(range.start..range.end);
-            busy.find(|(_, folio)| folio.kind != FolioKind::Retired).map(|(&head, _)| head)
+            let is_busy =
+                |folio: &Folio| !matches!(folio.kind, FolioKind::Retired | FolioKind::Poisoned);
+            busy.find(|(_, folio)| is_busy(folio)).map(|(&head, _)| head)
         })
     }
 }

@@ -176,6 +176,8 @@ impl Spec {
             }
             Op::Kill {} => self.kill(),
             Op::Drain {} => self.drain(),
+            Op::Poison { at } => self.poison(at, seen),
+            Op::Unpoison { at } => self.unpoison(at),
             Op::UseMagazine { order, number, back } => self.use_magazine(order, number, back, seen),
             _ => self.step_counts(op, seen),
         }

@@ -10,6 +10,7 @@ mod counts;
 mod extent;
 mod hook;
 mod judge;
+mod poison;
 mod request;
 mod resolve;
 mod sets;
@@ -23,6 +24,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::OnceCell;
+
+pub use poison::POISON_MAX;
 
 use super::field::{HookStep, Token};
 use super::geometry::{Geometry, PolicyBits};
@@ -38,7 +41,8 @@ use crate::units::{Order, Pfn};
 /// 1. Every folio lies in one extent, is aligned to its order, and shares no page with another.
 /// 2. The counts of a folio are those of its handles in the table and of its raw ledger; only a
 ///    live folio has any, and a live folio has at least one.
-/// 3. `sure` lies in `clean`, and both lie in the free pages.
+/// 3. No bad page is free.
+/// 4. `sure` lies in `clean`, and both lie in the free pages.
 #[derive(Clone, Debug)]
 pub struct Spec {
     pub(super) policy: PolicyBits,
@@ -52,6 +56,8 @@ pub struct Spec {
     /// Those of them that a subject has to know of: it may forget that a page of a block is zero
     /// when the block becomes whole and other pages of it are not.
     sure: RunSet,
+    /// The pages that are known to be bad.
+    bad: BTreeSet<u128>,
     /// The outstanding handles; a token is an index.
     handles: Vec<Option<Handle>>,
     script: VecDeque<HookStep>,
@@ -127,6 +133,7 @@ impl Spec {
             folios: BTreeMap::new(),
             clean: RunSet::default(),
             sure: RunSet::default(),
+            bad: BTreeSet::new(),
             handles: Vec::new(),
             script: VecDeque::new(),
             life: Life::Live,
@@ -225,6 +232,7 @@ impl Spec {
             self.clean.insert(run);
             self.sure.insert(run);
         }
+        self.quarantine(run);
         self.forget_mixed(run);
     }
 
@@ -257,6 +265,10 @@ impl Spec {
                     Handle::Map(at, leaves) if at == head => ledger.maps += leaves,
                     _ => {}
                 }
+            }
+            let is_bad = self.bad.range(run.start..run.end).next().is_some();
+            if folio.kind == FolioKind::Poisoned && !is_bad {
+                return Err(format!("nothing is bad at {head:#x}"));
             }
             if ledger != folio.counts || (folio.kind == FolioKind::Live) != (ledger.sum() > 0) {
                 return Err(format!("the folio at {head:#x} is {folio:?}, handles say {ledger:?}"));

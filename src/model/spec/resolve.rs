@@ -62,20 +62,16 @@ impl Spec {
                 self.resolve_span(span);
                 self.limit_pieces(&mut span.pages.0, self.policy.max_order.as_u8());
             }
-            Op::AddExtent { span, tables, lent, .. } => {
-                self.resolve_span(span);
-                if span.pages.0 > EXTENT_PAGES_MAX {
-                    *lent = Lent::Short;
-                }
-                if span.pages.0 > DENSE_PAGES_MAX && *tables == TableBudget::Dense {
-                    *tables = TableBudget::Budget(2);
-                }
-            }
+            Op::AddExtent { span, tables, lent, .. } => self.resolve_extent(span, tables, lent),
             Op::Revive { at } | Op::ClaimKept { at } => {
                 *at = self.at(*at, 0, |folio| folio.kind == FolioKind::Kept);
             }
             Op::ClaimRetired { at } => {
                 *at = self.at(*at, 0, |folio| folio.kind == FolioKind::Retired);
+            }
+            Op::Poison { at } => *at = self.at(*at, 0, |_| true),
+            Op::Unpoison { at } => {
+                *at = self.at(*at, 0, |folio| folio.kind == FolioKind::Poisoned);
             }
             Op::TryGet { at }
             | Op::GetRaw { at, .. }
@@ -109,6 +105,17 @@ impl Spec {
     fn limit_pieces(&self, pages: &mut u64, order: u8) {
         if u128::from(*pages) <= self.nr_pages() {
             *pages = (*pages).min(1 << (order.min(Order::MAX.as_u8()) + PIECES_LOG2));
+        }
+    }
+
+    /// Keeps extents that can be attached small.
+    fn resolve_extent(&self, span: &mut Span, tables: &mut TableBudget, lent: &mut Lent) {
+        self.resolve_span(span);
+        if span.pages.0 > EXTENT_PAGES_MAX {
+            *lent = Lent::Short;
+        }
+        if span.pages.0 > DENSE_PAGES_MAX && *tables == TableBudget::Dense {
+            *tables = TableBudget::Budget(2);
         }
     }
 

@@ -8,7 +8,7 @@ use super::{Extent, Folio, Spec};
 use crate::units::{Order, Pfn};
 
 /// The number of pages that share a fracture table.
-const BLOCK: u128 = 1 << Order::BLOCK.as_u8();
+pub(super) const BLOCK: u128 = 1 << Order::BLOCK.as_u8();
 /// The number of pages of a region.
 const REGION: u128 = 1 << Order::REGION.as_u8();
 

@@ -48,6 +48,10 @@ impl Spec {
                 }
                 FolioKind::Condemned => Some(Op::Reap { number: Count(u32::MAX) }),
                 FolioKind::Kept => Some(Op::ClaimKept { at }),
+                FolioKind::Poisoned => {
+                    let bad = self.bad_in(self.run_of(head))?;
+                    Some(Op::Unpoison { at: At::Pfn(pfn(bad)) })
+                }
                 FolioKind::Retired if self.is_live() => Some(Op::ClaimRetired { at }),
                 _ => None,
             }

@@ -1,0 +1,87 @@
+//! Poison: a page that goes free, is taken or is repaired at the very moment.
+//!
+//! There are no tables, so that a bad page takes its block along.
+
+use super::*;
+use crate::pgmap::{FolioKind, PageInfo, Poisoned};
+use crate::sync::models::{explore_up_to, race};
+
+const BAD: Pfn = Pfn::new(7);
+
+/// Runs one execution of a model on a block, or two, with room for a bad page.
+fn with_list(nr_pages: u64, model_fn: impl FnOnce(&Arc<Shared>)) {
+    let range = pages(0, nr_pages);
+    let nr_lines = MetaSize::of(range, Tables::Budget(0)).poison(1).lines();
+    let lines: Box<[MetaLine]> = (0..nr_lines).map(|_| MetaLine::default()).collect();
+    lend(lines, |lines| {
+        with_bare(Policy::generic(), |pgmap| {
+            add_extent(pgmap, range, lines, Attach::Zeroed);
+            model_fn(pgmap);
+        });
+    });
+}
+
+fn is_quarantined(pgmap: &Shared) -> bool {
+    matches!(pgmap.query(BAD), PageInfo::Folio(folio) if folio.kind == FolioKind::Poisoned)
+}
+
+fn poison(pgmap: &Shared) -> Result<Poisoned, PoisonError> {
+    pgmap.poison(BAD)
+}
+
+/// Edge `poison`: the page is found by whoever frees it, or by whoever says that it is bad.
+/// Weakening the fence of the record breaks it, or a free that looks before its fence.
+#[test]
+fn poison_races_with_release() {
+    explore_up_to(3, || {
+        with_list(BLOCK, |pgmap| {
+            let folio = alloc(pgmap).unwrap();
+            let (_, poisoned) = race(pgmap, |_| folio.release(), poison);
+            assert!(poisoned.is_ok(), "{poisoned:?}");
+            assert!(is_quarantined(pgmap), "a bad page is free");
+            assert!(alloc(pgmap).is_err());
+        });
+    });
+}
+
+/// Whoever gets the page first has it, and it does not come back.
+#[test]
+fn poison_races_with_alloc() {
+    explore_up_to(3, || {
+        with_list(BLOCK, |pgmap| {
+            let (folio, poisoned) = race(pgmap, alloc, poison);
+            assert!(poisoned.is_ok(), "{poisoned:?}");
+            assert_ne!(folio.is_ok(), is_quarantined(pgmap), "neither or both have the page");
+            drop(folio);
+            assert!(is_quarantined(pgmap), "a bad page is free");
+        });
+    });
+}
+
+/// Edge `poison`: a page that is repaired as its folio ends does not stay in quarantine. Weakening
+/// the fence of either breaks it.
+#[test]
+fn unpoison_races_with_release() {
+    explore_up_to(3, || {
+        with_list(BLOCK, |pgmap| {
+            let folio = alloc(pgmap).unwrap();
+            pgmap.poison(BAD).unwrap();
+            let (_, repaired) = race(pgmap, |_| folio.release(), |pgmap| pgmap.unpoison(BAD));
+            assert_eq!(repaired, Ok(()));
+            assert_eq!(pgmap.query(BAD), PageInfo::Free, "a page is lost");
+        });
+    });
+}
+
+/// Edge `dying`: quarantine counts as gone, also for the release that finds its page bad.
+#[test]
+fn poisoned_release_races_with_kill() {
+    explore_up_to(3, || {
+        with_list(BLOCK, |pgmap| {
+            let folio = alloc(pgmap).unwrap();
+            pgmap.poison(BAD).unwrap();
+            race(pgmap, |_| folio.release(), |pgmap| pgmap.kill());
+            assert_eq!(pgmap.state(), Life::Drained, "nobody noticed the end");
+        });
+    });
+}

@@ -1,0 +1,371 @@
+//! Poison: a bad page leaves free space for good, and nothing else does.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test may panic"
+)]
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use devfolio::{
+    Attach, ClaimError, ExtentAttrs, ExtentSlot, FolioInfo, FolioKind, Life, MetaLine, MetaSize,
+    Order, PageInfo, Pfn, PfnRange, Pgmap, PgmapOps, PinKind, PoisonError, Poisoned, Policy,
+    Tables, UnpoisonError,
+};
+
+/// Remembers what it is told.
+#[derive(Default)]
+struct Owner {
+    told: Mutex<Vec<(u64, Option<FolioInfo>)>>,
+}
+
+impl PgmapOps for Owner {
+    type Private = ();
+
+    fn page_poisoned(&self, pfn: Pfn, folio: Option<FolioInfo>) {
+        self.told.lock().unwrap().push((pfn.as_u64(), folio));
+    }
+}
+
+type World<'m> = Pgmap<'m, Owner>;
+
+const PAGE: Order = Order::ZERO;
+
+fn pfn(page: u64) -> Pfn {
+    Pfn::new(page)
+}
+
+fn in_world(nr_pages: u64, tables: Tables, room: u32, test_fn: impl FnOnce(&World<'_>)) {
+    let range = PfnRange::new(pfn(0), nr_pages).unwrap();
+    let nr_lines = MetaSize::of(range, tables).poison(room).lines();
+    let mut lines: Vec<_> = (0..nr_lines).map(|_| MetaLine::ZERO).collect();
+    let slots = [ExtentSlot::new()];
+    let pgmap = Pgmap::new(Owner::default(), Policy::generic(), &slots);
+    pgmap.add_extent(range, ExtentAttrs::NEW, tables, &mut lines, Attach::Clear).unwrap();
+    test_fn(&pgmap);
+    pgmap.check().unwrap();
+}
+
+fn kind(pgmap: &World<'_>, page: u64) -> Option<FolioKind> {
+    match pgmap.query(pfn(page)) {
+        PageInfo::Folio(folio) => Some(folio.kind),
+        _ => None,
+    }
+}
+
+#[test]
+fn one_bad_page_of_a_gigabyte_leaves_eighteen_healthy_folios() {
+    in_world(1 << 18, Tables::Dense, 8, |pgmap| {
+        let folio = pgmap.alloc(Order::REGION).unwrap();
+        let poisoned = pgmap.poison(pfn(0x12345)).unwrap();
+        assert!(matches!(poisoned, Poisoned::InUse { folio: Some(folio) }
+            if folio.order == Order::REGION && folio.kind == FolioKind::Unique));
+        folio.release();
+        let stats = pgmap.stats();
+        assert_eq!((stats.free_pages, stats.poisoned.nr_pages), ((1 << 18) - 1, 1));
+        assert!(stats.free_by_order[..18].iter().all(|&nr| nr == 1));
+        assert_eq!(stats.free_by_order[18], 0);
+        assert_eq!(kind(pgmap, 0x12345), Some(FolioKind::Poisoned));
+        pgmap.unpoison(pfn(0x12345)).unwrap();
+        assert_eq!(pgmap.stats().free_by_order[18], 1);
+    });
+}
+
+#[test]
+fn a_free_page_leaves_a_whole_region_at_once() {
+    in_world(1 << 18, Tables::Dense, 8, |pgmap| {
+        assert_eq!(pgmap.poison(pfn(0x200)), Ok(Poisoned::Quarantined));
+        let stats = pgmap.stats();
+        assert_eq!((stats.free_pages, stats.poisoned_pages), ((1 << 18) - 1, 1));
+        assert!(stats.free_by_order[..18].iter().all(|&nr| nr == 1));
+        let busy = pgmap.claim(pfn(0x200), PAGE).map(drop);
+        assert_eq!(busy, Err(ClaimError::Busy { pfn: pfn(0x200) }));
+        assert!(pgmap.claim(pfn(0x201), PAGE).is_ok());
+    });
+}
+
+#[test]
+fn a_live_folio_lives_on_with_all_its_counts() {
+    in_world(1024, Tables::Dense, 8, |pgmap| {
+        let folio = pgmap.alloc(Order::BLOCK).unwrap().publish();
+        let pin = folio.pin(PinKind::Longterm).unwrap();
+        pgmap.poison(pfn(3)).unwrap();
+        pgmap.poison(pfn(511)).unwrap();
+        assert_eq!(pgmap.try_get(pfn(3)).map(|other| other.head()).unwrap(), pfn(0));
+        let PageInfo::Folio(info) = pgmap.query(pfn(3)) else { panic!("it is free") };
+        assert_eq!((info.refs, info.pins, info.kind), (1, 1, FolioKind::Live));
+        drop(folio);
+        assert_eq!(pgmap.stats().free_pages, 512);
+        drop(pin);
+        assert_eq!(pgmap.stats().free_pages, 1022);
+        assert!(pgmap.poisoned().eq([pfn(3), pfn(511)]));
+    });
+}
+
+#[test]
+fn the_owner_is_told_once_for_each_page() {
+    in_world(1024, Tables::Dense, 8, |pgmap| {
+        let folio = pgmap.claim(pfn(512), Order::BLOCK).unwrap();
+        let told = || pgmap.ops().told.lock().unwrap().len();
+        assert_eq!(pgmap.poison(pfn(9)), Ok(Poisoned::Quarantined));
+        assert!(matches!(pgmap.poison(pfn(600)), Ok(Poisoned::InUse { .. })));
+        let image = pgmap.image();
+        assert_eq!(pgmap.poison(pfn(9)), Ok(Poisoned::Known));
+        assert_eq!(pgmap.poison(pfn(600)), Ok(Poisoned::Known));
+        assert_eq!(pgmap.image(), image);
+        folio.release();
+        assert_eq!(told(), 2);
+        let told = pgmap.ops().told.lock().unwrap();
+        assert_eq!((told[0], told[1].0), ((9, None), 600));
+        assert_eq!(told[1].1.map(|folio| folio.head), Some(pfn(512)));
+    });
+}
+
+#[test]
+fn refusals_change_nothing() {
+    in_world(1024, Tables::Dense, 1, |pgmap| {
+        for page in 0..8 {
+            pgmap.poison(pfn(page)).unwrap();
+        }
+        let image = pgmap.image();
+        let full = PoisonError::NoRoom { pfn: pfn(8), max: 8 };
+        assert_eq!(pgmap.poison(pfn(8)), Err(full));
+        assert_eq!(pgmap.poison(pfn(1024)), Err(PoisonError::Outside { pfn: pfn(1024) }));
+        assert_eq!(pgmap.unpoison(pfn(1024)), Err(UnpoisonError::Outside { pfn: pfn(1024) }));
+        assert_eq!(pgmap.unpoison(pfn(8)), Err(UnpoisonError::NotPoisoned { pfn: pfn(8) }));
+        assert_eq!(pgmap.image(), image);
+        assert_eq!(pgmap.ops().told.lock().unwrap().len(), 8);
+        assert_eq!(full.to_string(), "no room for page 0x8 in a list of 8 bad pages");
+    });
+    in_world(1024, Tables::Dense, 0, |pgmap| {
+        let full = PoisonError::NoRoom { pfn: pfn(8), max: 0 };
+        assert_eq!(pgmap.poison(pfn(8)), Err(full));
+    });
+}
+
+#[test]
+fn without_a_table_the_whole_block_is_in_quarantine() {
+    in_world(4 * 512, Tables::Budget(0), 8, |pgmap| {
+        let folio = pgmap.claim(pfn(1024), Order::new(10).unwrap()).unwrap();
+        assert_eq!(pgmap.poison(pfn(5)), Ok(Poisoned::Quarantined));
+        assert_eq!(pgmap.poison(pfn(6)), Ok(Poisoned::Quarantined));
+        pgmap.poison(pfn(1536)).unwrap();
+        folio.release();
+        assert_eq!(pgmap.stats().free_pages, 1024);
+        pgmap.check().unwrap();
+        pgmap.unpoison(pfn(5)).unwrap();
+        assert_eq!(kind(pgmap, 5), Some(FolioKind::Poisoned));
+        pgmap.unpoison(pfn(6)).unwrap();
+        pgmap.unpoison(pfn(1536)).unwrap();
+        assert_eq!(pgmap.stats().free_by_order[10..12], [0, 1]);
+    });
+}
+
+#[test]
+fn a_magazine_hands_no_bad_page_out() {
+    in_world(1024, Tables::Dense, 8, |pgmap| {
+        let mut magazine = pgmap.magazine(PAGE);
+        let held = magazine.alloc().unwrap();
+        assert!(3 < magazine.len());
+        // Idle in the magazine, and in the hands of whom it served.
+        let idle = pfn(held.head().as_u64() + 2);
+        pgmap.poison(idle).unwrap();
+        pgmap.poison(held.head()).unwrap();
+        let bad = [held.head(), idle];
+        magazine.release(held);
+        let mut pages = Vec::new();
+        while let Ok(page) = magazine.alloc() {
+            assert!(!bad.contains(&page.head()));
+            pages.push(page);
+        }
+        assert_eq!(pages.len(), 1022);
+        pages.into_iter().for_each(|page| magazine.release(page));
+        drop(magazine);
+        assert_eq!(pgmap.stats().free_pages, 1022);
+    });
+}
+
+#[test]
+fn what_is_in_quarantine_does_not_hold_the_end_up() {
+    in_world(1024, Tables::Dense, 8, |pgmap| {
+        let folio = pgmap.alloc(Order::BLOCK).unwrap();
+        pgmap.poison(folio.head()).unwrap();
+        pgmap.poison(pfn(1000)).unwrap();
+        assert_eq!(pgmap.kill(), Life::Dying);
+        folio.release();
+        assert_eq!(pgmap.state(), Life::Drained);
+    });
+}
+
+const NR_PAGES: usize = 4;
+const START: u64 = 8;
+
+/// The folio of each page, and whether the page is bad.
+type State = [(Option<(u64, u8, FolioKind)>, bool); NR_PAGES];
+
+fn decode(pgmap: &World<'_>) -> State {
+    let bad: Vec<_> = pgmap.poisoned().collect();
+    assert!(bad.is_sorted());
+    core::array::from_fn(|index| {
+        let page = pfn(START + index as u64);
+        let is_bad = bad.contains(&page);
+        match pgmap.query(page) {
+            PageInfo::Folio(info) if info.kind == FolioKind::Poisoned => {
+                assert!(is_bad && info.order == PAGE && info.head == page);
+                (None, true)
+            }
+            PageInfo::Folio(info) => {
+                (Some((info.head.as_u64(), info.order.as_u8(), info.kind)), is_bad)
+            }
+            PageInfo::Free => {
+                assert!(!is_bad, "a bad page is free");
+                (None, false)
+            }
+            other => panic!("{other:?}"),
+        }
+    })
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Make(u64, u8, FolioKind),
+    Release(u64),
+    Poison(u64),
+    Unpoison(u64),
+}
+
+/// What a step leads to; `None` if it has to be refused.
+fn expected(state: &State, step: Step) -> Option<State> {
+    let mut next = *state;
+    let index = |page: u64| (page - START) as usize;
+    match step {
+        Step::Make(head, order, kind) => {
+            let pages = &mut next[index(head)..index(head) + (1 << order)];
+            if pages.iter().any(|page| *page != (None, false)) {
+                return None;
+            }
+            pages.fill((Some((head, order, kind)), false));
+        }
+        Step::Release(head) => {
+            let (at, order, _) = next[index(head)].0.filter(|folio| folio.0 == head)?;
+            next[index(at)..index(at) + (1 << order)].iter_mut().for_each(|page| page.0 = None);
+        }
+        Step::Poison(page) => {
+            if next[index(page)].1 {
+                return None;
+            }
+            next[index(page)].1 = true;
+        }
+        Step::Unpoison(page) => {
+            if !next[index(page)].1 {
+                return None;
+            }
+            next[index(page)].1 = false;
+        }
+    }
+    Some(next)
+}
+
+fn perform(pgmap: &World<'_>, state: &State, step: Step) -> bool {
+    match step {
+        Step::Make(head, order, kind) => {
+            let Ok(folio) = pgmap.claim(pfn(head), Order::new(order).unwrap()) else {
+                return false;
+            };
+            if kind == FolioKind::Kept {
+                folio.keep()
+            } else {
+                folio.retire()
+            }
+            true
+        }
+        Step::Release(head) => {
+            let kind = state[(head - START) as usize].0.map(|folio| folio.2);
+            let folio = if kind == Some(FolioKind::Kept) {
+                pgmap.claim_kept(pfn(head))
+            } else {
+                pgmap.claim_retired(pfn(head))
+            };
+            folio.map(|folio| folio.release()).is_ok()
+        }
+        Step::Poison(page) => {
+            let is_idle = state[(page - START) as usize].0.is_none();
+            match pgmap.poison(pfn(page)).unwrap() {
+                Poisoned::Known => false,
+                Poisoned::Quarantined => {
+                    assert!(is_idle);
+                    true
+                }
+                other => {
+                    assert!(!is_idle, "{other:?}");
+                    true
+                }
+            }
+        }
+        Step::Unpoison(page) => pgmap.unpoison(pfn(page)).is_ok(),
+    }
+}
+
+fn steps() -> Vec<Step> {
+    let mut steps = Vec::new();
+    for page in START..START + NR_PAGES as u64 {
+        steps.extend([Step::Release(page), Step::Poison(page), Step::Unpoison(page)]);
+        for order in (0..=2).filter(|order| page % (1 << order) == 0) {
+            let kinds = [FolioKind::Kept, FolioKind::Retired];
+            steps.extend(kinds.map(|kind| Step::Make(page, order, kind)));
+        }
+    }
+    steps
+}
+
+/// A page is free, bad and in quarantine, or a folio of one of *c* kinds, bad or not; a block of
+/// order *k* is one folio, any of whose pages may be bad, or two halves that know nothing of each
+/// other: a(0) = 2 + 2c, a(k) = a(k-1)^2 + c 2^(2^k).
+#[test]
+#[cfg(not(miri))]
+fn four_pages_of_which_any_may_be_bad_have_1968_states() {
+    let c = 2_u64;
+    let closed = (1..=2).fold(2 + 2 * c, |half, order| half * half + (c << (1 << order)));
+    assert_eq!(closed, 1968);
+
+    let range = PfnRange::new(pfn(START), NR_PAGES as u64).unwrap();
+    let nr_lines = MetaSize::of(range, Tables::Dense).poison(8).lines();
+    let mut lines: Vec<_> = (0..nr_lines).map(|_| MetaLine::ZERO).collect();
+    let slots = [ExtentSlot::new()];
+    let pgmap = Pgmap::new(Owner::default(), Policy::generic(), &slots);
+    let attrs = ExtentAttrs::NEW;
+    pgmap.add_extent(range, attrs, Tables::Dense, &mut lines, Attach::Zeroed).unwrap();
+
+    let told = || pgmap.ops().told.lock().unwrap().len();
+    let (mut seen, mut todo) = (HashMap::new(), vec![decode(&pgmap)]);
+    seen.insert(todo[0], pgmap.image());
+    while let Some(state) = todo.pop() {
+        let image = seen[&state].clone();
+        for step in steps() {
+            assert!(pgmap.restore(&image));
+            let before = told();
+            let is_done = perform(&pgmap, &state, step);
+            let next = expected(&state, step);
+            assert_eq!(is_done, next.is_some(), "{step:?} in {state:?}");
+            let is_news = is_done && matches!(step, Step::Poison(_));
+            assert_eq!(told() - before, usize::from(is_news), "{step:?} in {state:?}");
+            let Some(next) = next else {
+                assert!(pgmap.image() == image, "{step:?} changed {state:?}");
+                continue;
+            };
+            assert_eq!(decode(&pgmap), next, "{step:?} in {state:?}");
+            pgmap.check().unwrap();
+            seen.entry(next).or_insert_with(|| {
+                todo.push(next);
+                pgmap.image()
+            });
+        }
+    }
+    assert_eq!(seen.len() as u64, closed);
+}
