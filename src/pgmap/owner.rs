@@ -290,15 +290,15 @@ impl<O: PgmapOps> PgmapCore<O> {
     #[inline(always)]
     pub(super) fn dissolve(&self, at: FolioRef<'_, O>, order: Order, after: After) {
         self.drop_private(at.extent, at.head, order);
-        if at.extent.may_be_poisoned(at.head) {
-            return self.dissolve_around(at, order, after);
+        if at.extent.has_poison() {
+            return self.dissolve_around(at.extent, at.head, order, after);
         }
         at.word.end();
         // A free ends behind a fence, which is also the other half of the edge `dying`.
         Index::free_in(&at.extent.meta, at.head, order, after);
         // ORDERING(poison): Relaxed, behind the fence of the free.
-        if at.extent.may_be_poisoned(at.head) && !seeded!(FreeMissesPoison) {
-            self.settle_poison(at.extent, at.range(order));
+        if at.extent.has_poison() && !seeded!(FreeMissesPoison) {
+            self.settle_freed(at.extent, at.head, order);
         }
         self.core.after_release();
     }

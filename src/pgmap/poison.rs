@@ -5,10 +5,11 @@
 //! A sorted list would have to be moved under its readers; a lock could be held by the very code
 //! that was interrupted. Only the calls that write the list exclude each other.
 //!
-//! One word beside the list has a bit for each region, taken modulo 64: what is freed in a healthy
-//! region pays for one look at it before, and one behind, the fence that every free has. Behind
-//! the fence, because a page may be recorded at that very moment: who records looks at the page,
-//! who frees looks at the list, and one of them finds it.
+//! One word beside the list has a bit for each region, taken modulo 64. What is freed in an extent
+//! without bad pages pays for one look at it before, and one behind, the fence that every free
+//! has; what is freed in a healthy region reads no list. Behind the fence, because a page may be
+//! recorded at that very moment: who records looks at the page, who frees looks at the list, and
+//! one of them finds it.
 //!
 //! A bad page in quarantine has a word like a folio of order 0, of a kind of its own. It takes the
 //! fracture table of its block; where the pool has none left, the whole block goes along.
@@ -18,7 +19,6 @@ use core::fmt;
 use spin::Mutex;
 
 use super::extent::Extent;
-use super::folio_ref::FolioRef;
 use super::info::FolioInfo;
 use super::ops::PgmapOps;
 use super::owner::PgmapCore;
@@ -161,7 +161,6 @@ const fn region_bit(pfn: Pfn) -> u64 {
 // The list: a word is zero, or one more than the page's offset in its extent.
 impl Extent {
     /// Returns whether a page of the region of `pfn`, or of one that shares its bit, is bad.
-    #[inline]
     pub(super) fn may_be_poisoned(&self, pfn: Pfn) -> bool {
         // ORDERING: Relaxed. What was poisoned before is known by whatever told the caller so;
         // what is poisoned at this moment is found behind the fence of the free.
@@ -433,10 +432,18 @@ impl<O: PgmapOps> PgmapCore<O> {
         isolation
     }
 
-    /// Takes the bad pages of `range` out of free space: somebody freed them just now.
+    /// Takes the bad pages of a folio out of free space: the caller freed it just now.
     #[cold]
     #[inline(never)]
-    pub(super) fn settle_poison(&self, extent: &Extent, range: PfnRange) {
+    pub(super) fn settle_freed(&self, extent: &Extent, head: Pfn, order: Order) {
+        let suspect = PfnRange::folio(head, order).filter(|_| extent.may_be_poisoned(head));
+        if let Some(range) = suspect {
+            self.settle_poison(extent, range);
+        }
+    }
+
+    /// Takes the bad pages of `range` out of free space.
+    fn settle_poison(&self, extent: &Extent, range: PfnRange) {
         // ORDERING: Relaxed. A request to be obeyed some time.
         let is_pending = extent.poison.pending.load(Ordering::Relaxed) != 0;
         if is_pending {
@@ -466,18 +473,23 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// Gives the pages of a folio back but for the bad ones.
     #[cold]
     #[inline(never)]
-    pub(super) fn dissolve_around(&self, at: FolioRef<'_, O>, order: Order, after: After) {
-        let (extent, range) = (at.extent, at.range(order));
-        at.word.end();
+    pub(super) fn dissolve_around(&self, extent: &Extent, head: Pfn, order: Order, after: After) {
+        let place = extent.word(head, order).zip(PfnRange::folio(head, order));
+        let Some((word, range)) = place else {
+            debug_assert!(false, "a folio without a word at {head}");
+            return;
+        };
+        word.end();
         if order == Order::REGION {
             // All of it is held alone.
-            extent.meta.init_region(extent.meta.geometry().region_of(at.head));
+            extent.meta.init_region(extent.meta.geometry().region_of(head));
         }
         let mut next = Some(range.start());
         // Ends: `next` grows on every turn, up to the end of the folio.
         while let Some(from) = next {
             let rest = PfnRange::between(from, range.last());
-            let bad = rest.and_then(|rest| extent.first_poisoned(rest));
+            let suspect = rest.filter(|_| extent.may_be_poisoned(head));
+            let bad = suspect.and_then(|rest| extent.first_poisoned(rest));
             let bad = bad.filter(|_| !seeded!(PoisonFreed)).map(|pfn| extent.quarantine_of(pfn));
             let healthy = match bad {
                 None => rest,
@@ -500,7 +512,7 @@ impl<O: PgmapOps> PgmapCore<O> {
             }
         }
         if !seeded!(PoisonFreed) {
-            self.settle_poison(extent, range);
+            self.settle_freed(extent, head, order);
         }
         self.core.after_release();
     }
