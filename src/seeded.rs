@@ -212,6 +212,8 @@ concurrent {
     PoisonLooksFirst,
     /// a page is put into quarantine without a look whether it was repaired meanwhile
     QuarantineLooksOnce,
+    /// an allocation does not ask whether a page that it found is bad
+    AllocMissesPoison,
 }
 }
 

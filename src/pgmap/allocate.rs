@@ -225,6 +225,31 @@ impl Misses {
     }
 }
 
+/// Why a fresh folio is taken back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum TooLate {
+    /// The pgmap is dying.
+    Dying,
+    /// A page of it is bad.
+    Poisoned,
+}
+
+impl TooLate {
+    pub(super) const fn alloc_error(self, order: Order) -> AllocError {
+        match self {
+            Self::Dying => AllocError::Dying,
+            Self::Poisoned => AllocError::Contended { order },
+        }
+    }
+
+    pub(super) const fn claim_error(self, pfn: Pfn) -> ClaimError {
+        match self {
+            Self::Dying => ClaimError::Dying,
+            Self::Poisoned => ClaimError::Contended { pfn },
+        }
+    }
+}
+
 impl<O: PgmapOps> PgmapCore<O> {
     /// Allocates a folio of `order`.
     ///
@@ -261,7 +286,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         let extent = self.core.first_extent()?;
         let (grant, word) = extent.index().claim_at_hand(order, self.ops.cpu_hint())?;
         let at = self.begin_at(extent, word, grant.head, order);
-        if self.is_too_late() {
+        if self.is_too_late() || extent.holds_poison(grant.head, order) {
             // Word by word, so that a folio that is kept stays in registers.
             self.give_up(extent, word, grant.head, order);
             return None;
@@ -282,12 +307,15 @@ impl<O: PgmapOps> PgmapCore<O> {
         self.check_request(&request)?;
         let mut misses = Misses::default();
         let mut order = Some(request.order);
-        // Ends: the order falls on every turn.
+        // Ends: the order falls on every turn, or one more bad page is in quarantine.
         while let Some(this) = order.filter(|&order| request.least <= order) {
-            if let Some(folio) = self.try_alloc(&request, this, true, &mut misses) {
-                return self.unless_dying(folio).ok_or(AllocError::Dying);
+            match self.try_alloc(&request, this, true, &mut misses) {
+                Some(folio) => match self.admit(folio) {
+                    Err(TooLate::Poisoned) => {}
+                    admitted => return admitted.map_err(|late| late.alloc_error(this)),
+                },
+                None => order = this.shrink(),
             }
-            order = this.shrink();
         }
         Err(self.miss(request.least, misses))
     }
@@ -385,17 +413,22 @@ impl<O: PgmapOps> PgmapCore<O> {
         self.core.slipped_past_kill() && !seeded!(AllocFromDying)
     }
 
-    /// Takes a fresh folio back if the pgmap began to die meanwhile.
-    pub(super) fn unless_dying<'a>(
+    /// Takes a fresh folio back if the pgmap began to die meanwhile, or a page of it is bad: a
+    /// page that was on its way to free space when it was recorded may be met there.
+    pub(super) fn admit<'a>(
         &'a self,
         folio: UniqueFolio<'a, O>,
-    ) -> Option<UniqueFolio<'a, O>> {
-        if self.is_too_late() {
-            let (at, order, _) = folio.into_parts();
-            self.give_up(at.extent, at.word, at.head, order);
-            return None;
-        }
-        Some(folio)
+    ) -> Result<UniqueFolio<'a, O>, TooLate> {
+        let late = if self.is_too_late() {
+            TooLate::Dying
+        } else if folio.at().extent.holds_poison(folio.at().head, folio.order()) {
+            TooLate::Poisoned
+        } else {
+            return Ok(folio);
+        };
+        let (at, order, _) = folio.into_parts();
+        self.give_up(at.extent, at.word, at.head, order);
+        Err(late)
     }
 
     /// Takes a fresh folio back, whose pages nobody wrote to.
@@ -429,7 +462,7 @@ impl<O: PgmapOps> PgmapCore<O> {
             self.core.extent_of(head).filter(|extent| extent.range().contains_range(range));
         let extent = extent.ok_or(ClaimError::Outside { range })?;
         let folio = self.try_claim(extent, head, order)?;
-        self.unless_dying(folio).ok_or(ClaimError::Dying)
+        self.admit(folio).map_err(|late| late.claim_error(head))
     }
 
     pub(super) fn try_claim<'a>(

@@ -51,12 +51,12 @@ impl<O: PgmapOps> PgmapCore<O> {
                 may_fracture = true;
                 folio = self.try_alloc(&request, order, may_fracture, &mut misses);
             }
-            let error = match folio.map(|folio| self.unless_dying(folio)) {
-                Some(Some(folio)) => {
+            let error = match folio.map(|folio| self.admit(folio)) {
+                Some(Ok(folio)) => {
                     filling.push(folio);
                     continue;
                 }
-                Some(None) => AllocError::Dying,
+                Some(Err(late)) => late.alloc_error(order),
                 None => self.miss(order, misses),
             };
             filling.undo();
@@ -142,8 +142,8 @@ impl<O: PgmapOps> PgmapCore<O> {
         let mut filling = Filling::new(self, descs);
         for (head, order) in range.tiles_up_to(max) {
             let folio = self.try_claim(extent, head, order);
-            let error = match folio.map(|folio| self.unless_dying(folio)) {
-                Ok(Some(folio)) => {
+            let error = match folio.map(|folio| self.admit(folio)) {
+                Ok(Ok(folio)) => {
                     let is_fit = content != Content::OnlyClean || folio.is_clean();
                     filling.push(folio);
                     if is_fit {
@@ -152,7 +152,7 @@ impl<O: PgmapOps> PgmapCore<O> {
                     // Somebody had the pages between the look and the claim.
                     ClaimError::Contended { pfn: head }
                 }
-                Ok(None) => ClaimError::Dying,
+                Ok(Err(late)) => late.claim_error(head),
                 Err(error) => error,
             };
             filling.undo();

@@ -176,10 +176,7 @@ impl<O: PgmapOps> PgmapCore<O> {
                     may_fracture = true;
                 }
                 Some(folio) => {
-                    let Some(folio) = self.unless_dying(folio) else {
-                        return Err(AllocError::Dying);
-                    };
-                    filling.push(folio);
+                    filling.push(self.admit(folio).map_err(|late| late.alloc_error(order))?);
                     left = left.saturating_sub(order.nr_pages());
                 }
                 None => match order.shrink().filter(|&lower| request.least <= lower) {

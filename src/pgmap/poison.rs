@@ -167,6 +167,22 @@ impl Extent {
         self.poison.regions.load(Ordering::Relaxed) & region_bit(pfn) != 0
     }
 
+    /// Returns whether a page of a folio that was just taken is bad.
+    ///
+    /// The caller has passed a fence since: a page that `poison` found neither free nor its own is
+    /// free only after it was recorded, and so is whatever is taken then.
+    #[inline]
+    pub(super) fn holds_poison(&self, head: Pfn, order: Order) -> bool {
+        self.has_poison() && !seeded!(AllocMissesPoison) && self.has_poison_in(head, order)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn has_poison_in(&self, head: Pfn, order: Order) -> bool {
+        let range = PfnRange::folio(head, order).filter(|_| self.may_be_poisoned(head));
+        range.is_some_and(|range| self.first_poisoned(range).is_some())
+    }
+
     /// Returns whether any page is bad.
     #[inline]
     pub(super) fn has_poison(&self) -> bool {

@@ -44,6 +44,24 @@ fn poison_races_with_release() {
     });
 }
 
+/// Edge `poison`: a page that goes free after it was recorded is not handed out, however soon it is
+/// taken.
+#[test]
+fn alloc_behind_poison_races_with_release() {
+    explore_up_to(3, || {
+        with_list(BLOCK, |pgmap| {
+            let folio = alloc(pgmap).unwrap();
+            let again = |pgmap: &Shared| {
+                pgmap.poison(BAD).unwrap();
+                alloc(pgmap).is_ok()
+            };
+            let (_, is_had) = race(pgmap, |_| folio.release(), again);
+            assert!(!is_had, "a bad page is handed out");
+            assert!(is_quarantined(pgmap), "a bad page is free");
+        });
+    });
+}
+
 /// Whoever gets the page first has it, and it does not come back.
 #[test]
 fn poison_races_with_alloc() {
