@@ -9,7 +9,7 @@ use devfolio::{
 use crate::ours::{Owner, order};
 use crate::space::Rng;
 use crate::table::Table;
-use crate::timing::{Side, alone, timed};
+use crate::timing::{Side, alone, median, timed};
 
 /// Blocks that are fractured, wherever they are.
 const NR_BLOCKS: usize = 4096;
@@ -63,7 +63,43 @@ fn committed() -> f64 {
     resident / 256.0
 }
 
+/// One bad page in each of many folios of 1 GiB: what it takes to record it while the folio is
+/// live, and to give the healthy pages back.
+fn bad_pages() -> String {
+    const NR_REGIONS: u32 = 64;
+    let range = PfnRange::new(Pfn::new(0), u64::from(NR_REGIONS) << 18).unwrap();
+    let tables = Tables::Budget(NR_REGIONS);
+    let size = MetaSize::of(range, tables).poison(NR_REGIONS);
+    let mut lines = HeapMeta::zeroed(size.lines()).unwrap();
+    let slots = [ExtentSlot::new()];
+    let pgmap = Pgmap::new(Owner, Policy::generic(), &slots);
+    let lines = lines.lines_mut();
+    pgmap.add_extent(range, ExtentAttrs::NEW, tables, lines, Attach::Zeroed).unwrap();
+    let mut rng = Rng::new(23);
+    let (mut records, mut frees) = (Vec::new(), Vec::new());
+    for _ in 0..NR_REGIONS {
+        let folio = pgmap.alloc(order(18)).unwrap().publish();
+        let page = Pfn::new(folio.head().as_u64() + rng.below(1 << 18) as u64);
+        let begin = Instant::now();
+        pgmap.poison(page).unwrap();
+        records.push(begin.elapsed().as_nanos() as f64);
+        let begin = Instant::now();
+        drop(folio);
+        frees.push(begin.elapsed().as_nanos() as f64);
+    }
+    let stats = pgmap.stats();
+    let nr_pieces: u64 = stats.free_by_order.iter().sum();
+    assert_eq!((stats.free_pages, nr_pieces), (range.nr_pages() - 64, 64 * 18));
+    format!(
+        "poison: a page of a live folio of 1 GiB {:.0} ns; \
+         giving the folio back in 18 pieces {:.0} ns",
+        median(records),
+        median(frees)
+    )
+}
+
 pub(crate) fn run(table: &mut Table, rounds: usize) {
+    table.line("poison", bad_pages);
     for (name, log2_pages) in [("64 GiB", 24), ("1 TiB", 28), ("64 TiB", 34)] {
         table.line("scale", || {
             let range = PfnRange::new(Pfn::new(0), 1 << log2_pages).unwrap();
