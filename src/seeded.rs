@@ -82,6 +82,8 @@ sequential {
     HookBeforeUnmap,
     /// the hook sees the order of a merged folio
     HookWrongOrder,
+    /// a kept folio in the way of an end is not named
+    BusyOmitsKept,
     /// the number of kept pages drifts
     KeptDrifts,
     /// a get that is refused leaks its reference

@@ -154,10 +154,12 @@ pub enum Refusal {
     NoSlot,
     /// The range has more pages than an extent can have.
     TooLarge,
-    /// This folio is still in use.
+    /// Folios are still in use.
     StillBusy {
         /// The head of the first one.
         pfn: Pfn,
+        /// How many there are.
+        nr_folios: u32,
     },
     /// The page is known to be bad.
     KnownBad,

@@ -283,6 +283,11 @@ const FAULTS: &[(&str, Fault)] = &[
             *has_more = false;
         }
     }),
+    ("a holder that is not named", |_, outcome, _| {
+        if let Outcome::Refused(Refusal::StillBusy { nr_folios, .. }) = outcome {
+            *nr_folios -= 1;
+        }
+    }),
     ("an end with holders", |_, outcome, _| {
         if let Outcome::Refused(Refusal::StillBusy { .. }) = outcome {
             *outcome = Outcome::Drained;

@@ -13,7 +13,7 @@ use crate::model::{
     AnyOrder, At, Block, Content, Count, ExtentPlan, Lent, Node, Op, Outcome, Refusal, Span,
     TableBudget, Token,
 };
-use crate::pgmap::{FolioDesc, FolioKind, PageInfo, Poisoned, UniqueFolio, UniqueSet};
+use crate::pgmap::{FolioDesc, FolioKind, PageInfo, Poisoned, StillBusy, UniqueFolio, UniqueSet};
 use crate::units::Order;
 
 /// An operation that was refused, and why.
@@ -77,9 +77,7 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
                 self.pgmap.kill();
                 Ok(Outcome::Done)
             }
-            Op::Drain {} => {
-                self.pgmap.try_drain().map(|()| Outcome::Drained).map_err(|it| it.refusal())
-            }
+            Op::Drain {} => self.drain(),
             _ => self.count(op),
         };
         outcome.unwrap_or_else(Outcome::Refused)
@@ -101,6 +99,25 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
                 if PageInfo::Folio(folio) == page && !is_quarantined && is_bad(pfn) =>
             {
                 Ok(Outcome::Done)
+            }
+            _ => Err(Refusal::Other),
+        }
+    }
+
+    fn drain(&self) -> Try {
+        let (mut busy, mut named) = (Vec::new(), Vec::new());
+        self.pgmap.for_each_busy(|it| busy.push(it));
+        self.pgmap.for_each_folio(|folio| {
+            if !matches!(folio.kind, FolioKind::Retired | FolioKind::Poisoned) {
+                named.push(StillBusy { pfn: folio.head, folio: Some(folio) });
+            }
+        });
+        // Nobody else is there, so nothing changes between the looks.
+        match (busy == named, self.pgmap.try_drain()) {
+            (true, Ok(())) if busy.is_empty() => Ok(Outcome::Drained),
+            (true, Err(first)) if busy.first() == Some(&first) => {
+                let nr_folios = u32::try_from(busy.len()).unwrap_or(u32::MAX);
+                Err(Refusal::StillBusy { pfn: first.pfn, nr_folios })
             }
             _ => Err(Refusal::Other),
         }

@@ -5,7 +5,7 @@ use crate::meta::Count;
 use crate::model::{Kind, Refusal};
 use crate::pgmap::{
     AddExtentError, AllocError, ClaimError, FolioInfo, GetError, MergeReason, PoisonError,
-    ReviveError, SplitReason, StillBusy, UnpoisonError,
+    ReviveError, SplitReason, UnpoisonError,
 };
 
 /// An error that has a counterpart in the specification.
@@ -149,12 +149,6 @@ impl Refuses for UnpoisonError {
             Self::NotPoisoned { .. } => Refusal::NotBad,
             Self::Contended { .. } => Refusal::Other,
         }
-    }
-}
-
-impl Refuses for StillBusy {
-    fn refusal(&self) -> Refusal {
-        Refusal::StillBusy { pfn: self.pfn }
     }
 }
 

@@ -201,6 +201,11 @@ super::shims! {
         pgmap.try_drain()
     }
 
+    /// Shim of `PgmapCore::for_each_busy`.
+    fn shim_pgmap_core_for_each_busy(pgmap: Core, each_fn: fn(StillBusy)) {
+        pgmap.for_each_busy(each_fn)
+    }
+
     /// Shim of `PgmapCore::reap`.
     fn shim_pgmap_core_reap(pgmap: Core, budget: usize) -> Reaped {
         pgmap.reap(budget)

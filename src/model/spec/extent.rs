@@ -79,7 +79,10 @@ impl Spec {
 
     pub(super) fn drain(&mut self) -> Step {
         match self.first_busy_folio() {
-            Some(head) => refuse(Refusal::StillBusy { pfn: pfn(head) }),
+            Some(head) => {
+                let nr_folios = u32::try_from(self.busy_folios().count()).unwrap_or(u32::MAX);
+                refuse(Refusal::StillBusy { pfn: pfn(head), nr_folios })
+            }
             None => Ok(Answer::Is(Outcome::Drained)),
         }
     }
@@ -93,11 +96,15 @@ impl Spec {
 
     /// Returns the first folio, by order of extents, that is in the way of the end.
     fn first_busy_folio(&self) -> Option<u128> {
-        self.extents.iter().find_map(|Extent { range, .. }| {
-            let mut busy = self.folios.range(range.start..range.end);
+        self.busy_folios().next()
+    }
+
+    fn busy_folios(&self) -> impl Iterator<Item = u128> + '_ {
+        self.extents.iter().flat_map(|Extent { range, .. }| {
             let is_busy =
                 |folio: &Folio| !matches!(folio.kind, FolioKind::Retired | FolioKind::Poisoned);
-            busy.find(|(_, folio)| is_busy(folio)).map(|(&head, _)| head)
+            let folios = self.folios.range(range.start..range.end);
+            folios.filter(move |(_, folio)| is_busy(folio)).map(|(&head, _)| head)
         })
     }
 }
