@@ -53,16 +53,18 @@ impl Line {
     }
 }
 
+/// Gives the first bit back as its last holder, who has written.
+fn write_and_free(line: &Line) {
+    line.bytes[0].write();
+    line.free(0, 0);
+}
+
 /// Edge `free-before-claim`: weakening the release of a free or the acquire of a claim of one word
 /// breaks it.
 #[test]
 fn claim_races_with_free() {
     explore(|| {
         let line = Line::without(&[0]);
-        let free_fn = |line: &Line| {
-            line.bytes[0].write();
-            line.free(0, 0);
-        };
         let claim_fn = |line: &Line| {
             let is_mine = line.take(0, 0);
             if is_mine {
@@ -70,7 +72,7 @@ fn claim_races_with_free() {
             }
             is_mine
         };
-        let ((), is_mine) = race(&line, free_fn, claim_fn);
+        let ((), is_mine) = race(&line, write_and_free, claim_fn);
         line.assert_conserved(if is_mine { &[(0, 0)] } else { &[] });
     });
 }
@@ -81,10 +83,6 @@ fn claim_races_with_free() {
 fn claim_of_all_of_a_word_races_with_free() {
     explore(|| {
         let line = Line::without(&[0]);
-        let free_fn = |line: &Line| {
-            line.bytes[0].write();
-            line.free(0, 0);
-        };
         let claim_fn = |line: &Line| {
             let (index, taken) = line::claim_word(&line.bits).unwrap();
             assert_eq!((index, taken | 1), (0, u64::MAX));
@@ -93,7 +91,7 @@ fn claim_of_all_of_a_word_races_with_free() {
             }
             taken
         };
-        let ((), taken) = race(&line, free_fn, claim_fn);
+        let ((), taken) = race(&line, write_and_free, claim_fn);
         let held: Vec<_> =
             (0..64).filter(|bit| taken >> bit & 1 == 1).map(|bit| (bit, 0)).collect();
         line.assert_conserved(&held);
@@ -154,10 +152,6 @@ fn claim_races_with_store() {
 fn claim_races_with_undo_and_free() {
     explore_up_to(3, || {
         let line = Line::without(&[0, 64]);
-        let free_fn = |line: &Line| {
-            line.bytes[0].write();
-            line.free(0, 0);
-        };
         // Takes word 0 if it is full, and undoes it because of word 1.
         let undo_fn = |line: &Line| line::take_all(&line.bits).is_err();
         let claim_fn = |line: &Line| {
@@ -167,7 +161,7 @@ fn claim_races_with_undo_and_free() {
             }
             is_mine
         };
-        let ((), is_undone, is_mine) = race_of_three(&line, free_fn, undo_fn, claim_fn);
+        let ((), is_undone, is_mine) = race_of_three(&line, write_and_free, undo_fn, claim_fn);
         assert!(is_undone, "a bit was held all the time");
         let held = [(64, 0), (0, 0)];
         line.assert_conserved(if is_mine { &held } else { &held[..1] });
