@@ -134,8 +134,8 @@ mod units;
 mod zone;
 
 pub use folio::{
-    Busy, BusyAll, CloneError, CountError, Folio, FolioMap, FolioPin, FolioSet, PinError, PinKind,
-    Put, RawFolio, RawMap, RawPin,
+    Busy, BusyAll, CloneError, CountError, Folio, FolioMap, FolioPin, FolioSet, FolioWait,
+    PinError, PinKind, Put, RawFolio, RawMap, RawPin, WaitError,
 };
 pub use map::{
     Access, AddressSpace, CutError, Entry, Fracture, FractureError, FractureReason, Fractured,
@@ -156,16 +156,16 @@ pub use owner::{
 pub use pgmap::Bare;
 pub use pgmap::{
     AddExtentError, AllocError, AllocPolicy, AnyFolio, AnyPin, Attach, CheckReport, ClaimError,
-    Contents, DirSlot, Directory, ExtentAttrs, ExtentSlot, FolioDesc, FolioInfo, FolioKind,
-    FreeRangeError, GetError, HookContext, HookCx, Life, LongtermPins, Lookup, Magazine, Map,
-    MemoryType, MergeError, MergeReason, Migration, NewExtent, OnDrop, P2p, PageInfo, Pgmap,
-    PgmapCore, PgmapOps, Pieces, PoisonError, Poisoned, Policy, RawUnique, Reaped, RegisterError,
-    ReviveError, SplitError, SplitReason, Stats, StillBusy, Tally, UniqueFolio, UniqueSet,
-    UnpoisonError,
+    Contents, DirSlot, Directory, DrainError, Drained, ExtentAttrs, ExtentSlot, FolioDesc,
+    FolioInfo, FolioKind, FreeRangeError, GetError, HookContext, HookCx, Life, LongtermPins,
+    Lookup, Magazine, Map, MemoryType, MergeError, MergeReason, Migration, NewExtent, OnDrop, P2p,
+    PageInfo, Pgmap, PgmapCore, PgmapOps, Pieces, PoisonError, Poisoned, Policy, RawUnique, Reaped,
+    RegisterError, ReviveError, SplitError, SplitReason, Stats, StillBusy, Tally, UniqueFolio,
+    UniqueSet, UnpoisonError,
 };
 #[cfg(all(sched, not(all(test, loom))))]
 pub use sync::on_access;
-pub use sync::{Park, SpinPark};
+pub use sync::{Park, ParkKey, Sleep, SpinPark};
 pub use units::{Order, Pfn, PfnRange, RangeError, Tiles};
 pub use zone::{CheckError, Content, Direction, Request, SetRequest};
 

@@ -190,6 +190,12 @@ concurrent {
     LostWakeUp,
     /// the waiter flag is cleared after the wake-up
     WaiterClearedLate,
+    /// a waiter that gives up takes the registration of others along
+    GivingUpWakesNobody,
+    /// who waits for the end of a pgmap is woken before it is said
+    DrainedWakesFirst,
+    /// who waits for the end of a pgmap looks before the token, and not again
+    DrainedLooksOnce,
     /// a pin does not look at the end of the pgmap again
     PinSlipsPastKill,
     /// an allocation does not look at the end of the pgmap again

@@ -8,7 +8,6 @@ use crate::meta::word::{Dropped, Gate, Refused, Underflow};
 use crate::pgmap::{
     AnyFolio, FolioInfo, FolioRef, GetError, HookCx, PgmapCore, PgmapOps, ReviveError, UniqueFolio,
 };
-use crate::sync::{Ordering, fence};
 use crate::units::{Order, Pfn, PfnRange, cold};
 
 /// A reference to a folio: it stays what it is while the handle lives.
@@ -246,32 +245,6 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
         let head = self.at.head;
         let refused = |refused| CountError::refused(refused, Count::Refs, head, head);
         added.map(|_| ()).map_err(refused)
-    }
-
-    /// Waits until this reference is the only count.
-    ///
-    /// What the others did with the folio is behind their drops, and so behind this. Close the
-    /// folio first if newcomers could go on for ever. Sleeps as the owner's
-    /// [`Park`](crate::Park) does; whoever drops a count wakes.
-    ///
-    /// # Context
-    ///
-    /// Where the owner's `Park` may sleep, and where nobody waits for the caller: two holders who
-    /// wait for each other on one folio wait for ever.
-    pub fn wait_idle(&self) {
-        let park = self.at.pgmap.ops().park();
-        // Ends: when the others have dropped their counts; each drop ends a `park`.
-        while self.ref_count() != 1 {
-            let token = park.token(self.at.head);
-            if !self.at.word.register_waiter() {
-                break;
-            }
-            if self.ref_count() != 1 || seeded!(LostWakeUp) {
-                park.park(self.at.head, token);
-            }
-        }
-        // ORDERING(use-before-free): Acquire half, behind the look that found nobody else.
-        fence(Ordering::Acquire);
     }
 
     /// Refuses new mappings, pins and speculative references, so that a freeze is not starved.

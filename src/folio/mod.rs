@@ -9,6 +9,7 @@ mod freeze;
 mod handle;
 mod raw;
 mod set;
+mod wait;
 
 #[cfg(all(test, loom))]
 mod loom_tests;
@@ -22,3 +23,4 @@ pub use freeze::{Busy, BusyAll};
 pub use handle::{CountError, Folio};
 pub use raw::{Put, RawFolio, RawMap, RawPin};
 pub use set::{CloneError, FolioSet};
+pub use wait::{FolioWait, WaitError};

@@ -359,7 +359,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     pub(super) fn miss(&self, order: Order, misses: Misses) -> AllocError {
         // A search that undid something may have hidden it from the scan of a removal; an undo
         // ends behind a fence.
-        self.core.after_release();
+        self.after_release();
         if misses.is_contended {
             return AllocError::Contended { order };
         }
@@ -474,7 +474,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         let claimed = extent.index().claim_at(head, order);
         if claimed.is_err() {
             // As for a search that fails.
-            self.core.after_release();
+            self.after_release();
         }
         match claimed {
             Ok(grant) => {

@@ -16,7 +16,7 @@ use super::owner::{Core, PgmapCore};
 use super::policy::Policy;
 use super::raw::{AddExtentError, Pgmap};
 use crate::meta::{Count, MetaLine, Tables};
-use crate::sync::{FillOnce, const_unless_loom};
+use crate::sync::{FillOnce, ParkKey, const_unless_loom};
 use crate::units::{Order, Pfn, PfnRange};
 
 /// An owner whose type is not known here.
@@ -35,7 +35,7 @@ impl<O: PgmapOps> AnyOwner for PgmapCore<O> {
     }
 
     fn wake(&self, head: Pfn) {
-        self.ops.park().unpark_all(head);
+        self.ops.park().unpark_all(ParkKey::Folio(head));
     }
 
     fn last_put(&self, head: Pfn, order: Order, wake: bool) {

@@ -78,7 +78,7 @@ impl<'a, 's, O: PgmapOps> Filling<'a, 's, O> {
         }
         self.len = 0;
         // As for a search that fails: there may have been one, and nothing to give back.
-        self.pgmap.core().after_release();
+        self.pgmap.after_release();
     }
 
     pub(super) fn finish(self) -> UniqueSet<'a, 's, O> {

@@ -6,6 +6,7 @@ use super::extent::Extent;
 use super::ops::PgmapOps;
 use super::owner::PgmapCore;
 use crate::meta::word::Word;
+use crate::sync::ParkKey;
 use crate::units::{Order, Pfn};
 
 /// A folio's place, without any claim to it; handles add the claim.
@@ -45,7 +46,7 @@ impl<O: PgmapOps> FolioRef<'_, O> {
     #[inline]
     pub(crate) fn wake(&self, wake: bool) {
         if wake {
-            self.pgmap.ops().park().unpark_all(self.head);
+            self.pgmap.ops().park().unpark_all(ParkKey::Folio(self.head));
         }
     }
 

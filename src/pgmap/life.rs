@@ -58,33 +58,30 @@ impl Core {
         self.life.load(Ordering::Relaxed) != LIVE
     }
 
-    pub(super) fn kill(&self) -> Life {
+    /// Sets the flag that refuses whatever is new; the caller owes a look whether that was the end.
+    pub(super) fn begin_end(&self) {
         // ORDERING(dying): the flag is set before the scan looks; a second kill changes nothing.
         // Relaxed, in front of the fence.
         let _ = self.life.compare_exchange(LIVE, DYING, Ordering::Relaxed, Ordering::Relaxed);
         // ORDERING(dying): the one half.
         fence(Ordering::SeqCst);
-        self.settle_life();
-        self.life()
     }
 
-    /// Does what everybody owes who made pages free or put them into quarantine, once what they
-    /// did is behind a fence.
-    #[inline]
-    pub(super) fn after_release(&self) {
-        if self.is_dying() {
-            self.settle_life();
+    /// Completes the removal if nothing is left; returns whether this call did.
+    ///
+    /// # Errors
+    ///
+    /// Returns what a dying pgmap waits for.
+    pub(super) fn settle_life(&self) -> Result<bool, StillBusy> {
+        if self.life() != Life::Dying {
+            return Ok(false);
         }
-    }
-
-    /// Completes the removal if nothing is left.
-    #[cold]
-    fn settle_life(&self) {
-        if self.life() == Life::Dying && self.first_busy().is_none() {
-            // ORDERING(dying): Release, so that who sees the end sees all that led to it.
-            let _ =
-                self.life.compare_exchange(DYING, DRAINED, Ordering::Release, Ordering::Relaxed);
+        if let Some(busy) = self.first_busy() {
+            return Err(busy);
         }
+        // ORDERING(dying): Release, so that who sees the end sees all that led to it.
+        let end = self.life.compare_exchange(DYING, DRAINED, Ordering::Release, Ordering::Relaxed);
+        Ok(end.is_ok())
     }
 
     /// Returns the first page that is neither free nor in quarantine.

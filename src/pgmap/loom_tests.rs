@@ -13,7 +13,7 @@ use loom::sync::{Condvar, Mutex};
 use super::*;
 use crate::meta::{MetaLine, MetaSize, Tables};
 use crate::sync::models::Bytes;
-use crate::sync::{Ordering, Park};
+use crate::sync::{Ordering, Park, ParkKey};
 use crate::units::{Order, Pfn, PfnRange};
 
 mod condemned;
@@ -82,18 +82,18 @@ struct Bell {
 }
 
 impl Park for Bell {
-    fn token(&self, _head: Pfn) -> u64 {
+    fn token(&self, _key: ParkKey) -> u64 {
         *self.rings.lock().unwrap()
     }
 
-    fn park(&self, _head: Pfn, token: u64) {
+    fn park(&self, _key: ParkKey, token: u64) {
         let mut rings = self.rings.lock().unwrap();
         while *rings == token {
             rings = self.condvar.wait(rings).unwrap();
         }
     }
 
-    fn unpark_all(&self, _head: Pfn) {
+    fn unpark_all(&self, _key: ParkKey) {
         *self.rings.lock().unwrap() += 1;
         self.condvar.notify_all();
     }

@@ -40,6 +40,7 @@ mod raw;
 mod set;
 mod stats;
 mod unique;
+mod wait;
 
 #[cfg(all(test, loom))]
 pub(crate) mod loom_tests;
@@ -71,6 +72,7 @@ pub use raw::{AddExtentError, Pgmap};
 pub use set::{FolioDesc, UniqueSet};
 pub use stats::{Stats, Tally};
 pub use unique::{RawUnique, ReviveError, UniqueFolio};
+pub use wait::{DrainError, Drained};
 
 pub(crate) use any::{AnyPlace, Known};
 pub(crate) use any_pin::AddRefused;

@@ -85,7 +85,13 @@ pub trait PgmapOps: Sync + Sized {
         0
     }
 
-    /// Returns how waiters of this owner sleep.
+    /// Returns how waiters of this owner sleep, and what time it is.
+    ///
+    /// # Context
+    ///
+    /// Called by whoever waits, by whoever drops a count that somebody waits for, and by whoever
+    /// releases the last folio of a pgmap that is being removed; the latter two possibly in an
+    /// interrupt.
     fn park(&self) -> &dyn Park {
         &SpinPark
     }

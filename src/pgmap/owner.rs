@@ -8,7 +8,6 @@ use spin::Mutex;
 use super::extent::{Extent, ExtentSlot, Found};
 use super::folio_ref::{FolioRef, unlink};
 use super::info::{FolioInfo, PageInfo};
-use super::life::Life;
 use super::ops::{HookCx, PgmapOps};
 use super::policy::{HookContext, Policy};
 use super::unique::UniqueFolio;
@@ -300,7 +299,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         if at.extent.has_poison() && !seeded!(FreeMissesPoison) {
             self.settle_freed(at.extent, at.head, order);
         }
-        self.core.after_release();
+        self.after_release();
     }
 
     /// Parks a unique folio.
@@ -312,27 +311,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         at.word.park(kind);
         // ORDERING(dying): the other half; the folio is parked before the flag is read.
         fence(Ordering::SeqCst);
-        self.core.after_release();
-    }
-
-    /// Returns where the life of this pgmap stands.
-    pub fn state(&self) -> Life {
-        self.core.life()
-    }
-
-    /// Begins the end; returns the state. From now on no page leads to a new reference or mapping,
-    /// and whatever allocates, claims, revives or pins is refused, but [`PgmapCore::claim_kept`].
-    ///
-    /// Counts that exist stay valid, and so do the handles on them, which can still be cloned,
-    /// mapped, frozen and published. The pgmap is drained as soon
-    /// as no folio is left but those in quarantine. Mirrors the killing of the percpu reference of
-    /// `struct dev_pagemap`.
-    ///
-    /// # Context
-    ///
-    /// Anywhere; takes no lock.
-    pub fn kill(&self) -> Life {
-        self.core.kill()
+        self.after_release();
     }
 }
 

@@ -414,7 +414,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         let Ok(order) = found.word.claim(Kind::Poisoned) else { return false };
         found.word.end();
         Index::free_in(&extent.meta, found.head, order, After::Dirty);
-        self.core.after_release();
+        self.after_release();
         true
     }
 
@@ -444,7 +444,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         }
         // What is parked is behind a fence; and as for a search that fails, there may have been
         // a release that saw the page in our hands.
-        self.core.after_release();
+        self.after_release();
         isolation
     }
 
@@ -530,7 +530,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         if !seeded!(PoisonFreed) {
             self.settle_freed(extent, head, order);
         }
-        self.core.after_release();
+        self.after_release();
     }
 
     /// Checks that what is listed is bad is not free, and the other way round.

@@ -44,6 +44,7 @@ impl<T> core::ops::Deref for OwnLine<T> {
 
 pub(crate) use atomic::{AtomicU64, Ordering, fence, fence_after_rmw, spin_loop};
 pub(crate) use once::FillOnce;
-pub use park::{Park, SpinPark};
+pub(crate) use park::has_passed;
+pub use park::{Park, ParkKey, Sleep, SpinPark};
 #[cfg(all(sched, not(all(test, loom))))]
 pub use sched::on_access;

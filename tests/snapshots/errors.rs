@@ -1,9 +1,9 @@
 //! Every variant of every error, with values that tell its fields apart.
 
 use devfolio::{
-    AddExtentError, AllocError, CheckError, ClaimError, Count, CountError, FolioInfo, FolioKind,
-    FreeRangeError, GetError, MergeReason, Order, Pfn, PinError, PoisonError, RangeError,
-    RegisterError, ReviveError, SplitReason, StillBusy, UnpoisonError,
+    AddExtentError, AllocError, CheckError, ClaimError, Count, CountError, DrainError, FolioInfo,
+    FolioKind, FreeRangeError, GetError, MergeReason, Order, Pfn, PinError, PoisonError,
+    RangeError, RegisterError, ReviveError, SplitReason, StillBusy, UnpoisonError, WaitError,
 };
 
 use super::error;
@@ -146,6 +146,19 @@ fn lookups() {
         StillBusy { pfn, folio: None } =>
             "StillBusy { pfn: Pfn(0x42), folio: None }",
             "page 0x42 is still in use";
+        DrainError::NotKilled => "NotKilled", "the pgmap is not being removed";
+        DrainError::Busy(StillBusy { pfn, folio: None }) =>
+            "Busy(StillBusy { pfn: Pfn(0x42), folio: None })",
+            "page 0x42 is still in use";
+        DrainError::Busy(StillBusy { pfn, folio: Some(info(FolioKind::Live)) }) =>
+            "Busy(StillBusy { pfn: Pfn(0x42), folio: Some(FolioInfo { head: Pfn(0x40), \
+             order: Order(3), kind: Live, refs: 1, pins: 2, mappings: 3, is_closed: false }) })",
+            "page 0x42 is still in use: folio 0x40 of order 3 has 1 references, 2 pins and 3 \
+             mappings";
+        WaitError::Deadline { info: info(FolioKind::Live) } =>
+            "Deadline { info: FolioInfo { head: Pfn(0x40), order: Order(3), kind: Live, refs: 1, \
+             pins: 2, mappings: 3, is_closed: false } }",
+            "folio 0x40 of order 3 still has 1 references, 2 pins and 3 mappings";
     }
 }
 

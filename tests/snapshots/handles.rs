@@ -1,8 +1,8 @@
 //! Every handle, in `Debug`. Counts are left out: they are stale before the line is written.
 
 use devfolio::{
-    Count, DirSlot, Directory, ExtentSlot, FolioDesc, Lookup, MetaLine, Order, Park, Pfn, PinKind,
-    Policy, Request, SpinPark, StaticMeta, Tables,
+    Count, DirSlot, Directory, ExtentSlot, FolioDesc, Lookup, MetaLine, Order, Park, ParkKey, Pfn,
+    PinKind, Policy, Request, SpinPark, StaticMeta, Tables,
 };
 
 use super::world::{BLOCK, Plain, attach, bare, order, range, world, world_of};
@@ -34,6 +34,9 @@ fn folios() {
     let pin = folio.pin(PinKind::Short).unwrap();
     let map = folio.map(3).unwrap();
     debug! {
+        folio.idle() => "FolioWait(0x1004, Idle)",
+        folio.unpinned() => "FolioWait(0x1004, Unpinned)",
+        pgmap.drained() => "Drained(Live)",
         folio => "Folio(0x1004, order 2)",
         pin => "FolioPin(0x1004, order 2)",
         map => "FolioMap(0x1004, order 2, 3 leaves)",
@@ -157,7 +160,8 @@ fn lent_things() {
         FolioDesc::EMPTY => "FolioDesc(0)",
         DirSlot::new() => "DirSlot(empty)",
         SpinPark => "SpinPark",
-        SpinPark.token(Pfn::new(1)) => "0",
+        ParkKey::ExtentRemoval(Pfn::new(1)) => "ExtentRemoval(Pfn(0x1))",
+        SpinPark.token(ParkKey::Folio(Pfn::new(1))) => "0",
         pgmap.free_runs().next() => "None",
         Count::Refs => "Refs",
         Request::order(order(3)).down_to(order(1)).node(2) =>

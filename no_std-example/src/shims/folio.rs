@@ -1,5 +1,8 @@
 //! Shims of what the handles do.
 
+use core::pin::pin;
+use core::task::{Context, Poll};
+
 use devfolio::*;
 
 use super::{Core, Descs, Mapping, Owner, Pin, Shared, SharedDescs, Unique, UniqueDescs};
@@ -300,6 +303,49 @@ super::shims! {
     /// Shim of `Folio::wait_idle`.
     fn shim_folio_wait_idle(folio: &Shared) {
         folio.wait_idle()
+    }
+
+    /// Shim of `Folio::wait_idle_until`.
+    fn shim_folio_wait_idle_until(folio: &Shared, deadline: u64) -> Result<(), WaitError> {
+        folio.wait_idle_until(deadline)
+    }
+
+    /// Shim of `Folio::wait_idle_with`.
+    fn shim_folio_wait_idle_with(
+        folio: &Shared,
+        deadline: Option<u64>,
+        sleep_fn: fn(Sleep<'_>),
+    ) -> Result<(), WaitError> {
+        folio.wait_idle_with(deadline, sleep_fn)
+    }
+
+    /// Shim of `Folio::idle`, polled and dropped.
+    fn shim_folio_idle(folio: &Shared, cx: &mut Context<'_>) -> Poll<()> {
+        pin!(folio.idle()).poll(cx)
+    }
+
+    /// Shim of `Folio::wait_unpinned`.
+    fn shim_folio_wait_unpinned(folio: &Shared) {
+        folio.wait_unpinned()
+    }
+
+    /// Shim of `Folio::wait_unpinned_until`.
+    fn shim_folio_wait_unpinned_until(folio: &Shared, deadline: u64) -> Result<(), WaitError> {
+        folio.wait_unpinned_until(deadline)
+    }
+
+    /// Shim of `Folio::wait_unpinned_with`.
+    fn shim_folio_wait_unpinned_with(
+        folio: &Shared,
+        deadline: Option<u64>,
+        sleep_fn: fn(Sleep<'_>),
+    ) -> Result<(), WaitError> {
+        folio.wait_unpinned_with(deadline, sleep_fn)
+    }
+
+    /// Shim of `Folio::unpinned`, polled and dropped.
+    fn shim_folio_unpinned(folio: &Shared, cx: &mut Context<'_>) -> Poll<()> {
+        pin!(folio.unpinned()).poll(cx)
     }
 
     /// Shim of `Folio::pin`.

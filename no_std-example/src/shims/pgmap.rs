@@ -1,6 +1,8 @@
 //! Shims of what an owner and a directory do.
 
 use core::mem::MaybeUninit;
+use core::pin::pin;
+use core::task::{Context, Poll};
 
 use devfolio::*;
 
@@ -199,6 +201,21 @@ super::shims! {
     /// Shim of `PgmapCore::try_drain`.
     fn shim_pgmap_core_try_drain(pgmap: Core) -> Result<(), StillBusy> {
         pgmap.try_drain()
+    }
+
+    /// Shim of `PgmapCore::wait_drained`.
+    fn shim_pgmap_core_wait_drained(pgmap: Core) {
+        pgmap.wait_drained()
+    }
+
+    /// Shim of `PgmapCore::wait_drained_until`.
+    fn shim_pgmap_core_wait_drained_until(pgmap: Core, deadline: u64) -> Result<(), DrainError> {
+        pgmap.wait_drained_until(deadline)
+    }
+
+    /// Shim of `PgmapCore::drained`, polled and dropped.
+    fn shim_pgmap_core_drained(pgmap: Core, cx: &mut Context<'_>) -> Poll<()> {
+        pin!(pgmap.drained()).poll(cx)
     }
 
     /// Shim of `PgmapCore::for_each_busy`.
