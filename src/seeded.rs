@@ -192,6 +192,8 @@ concurrent {
     WaiterClearedLate,
     /// a waiter that gives up takes the registration of others along
     GivingUpWakesNobody,
+    /// a future reads the token behind its look
+    FutureTokenLate,
     /// who waits for the end of a pgmap is woken before it is said
     DrainedWakesFirst,
     /// who waits for the end of a pgmap looks before the token, and not again

@@ -8,8 +8,10 @@ use super::*;
 use crate::pgmap::loom_tests::{BLOCK, Owner, Shared, Unique, lend, with_pgmap};
 use crate::pgmap::{FolioDesc, GetError, Life, Policy, ReviveError};
 use crate::sync::models::{explore, explore_up_to, race, race_of_three};
-use crate::units::{Order, Pfn};
+use crate::units::{Order, Pfn, PfnRange};
 use crate::zone::SetRequest;
+
+mod waits;
 
 type Reference = Folio<'static, Owner>;
 
@@ -232,39 +234,6 @@ fn set_races_with_its_clone() {
             });
             assert_eq!(pgmap.ops().nr_freed(), 2, "hooks");
             assert_eq!(pgmap.stats().free_pages, 2 * BLOCK);
-        });
-    });
-}
-
-/// Edge `use-before-free`: nobody sleeps for ever, and who wakes is behind all uses. Weakening the
-/// fence at the end of the wait breaks it.
-#[test]
-fn wait_races_with_drop() {
-    explore(|| {
-        with_folio(|pgmap, folio| {
-            let other = folio.try_clone().unwrap();
-            let wait_fn = move |pgmap: &Shared| {
-                folio.wait_idle();
-                pgmap.ops().write(folio.range());
-            };
-            race(pgmap, wait_fn, |_| use_and_drop(other));
-            assert_freed(pgmap);
-        });
-    });
-}
-
-/// Two who are waited for; the first one's wake-up does not cost the second one's.
-#[test]
-fn wait_races_with_drop_and_unpin() {
-    explore_up_to(2, || {
-        with_folio(|pgmap, folio| {
-            let (other, pin) = (folio.try_clone().unwrap(), folio.pin(PinKind::Short).unwrap());
-            let wait_fn = move |pgmap: &Shared| {
-                folio.wait_idle();
-                pgmap.ops().write(folio.range());
-            };
-            race_of_three(pgmap, wait_fn, |_| use_and_drop(other), |_| drop(pin));
-            assert_freed(pgmap);
         });
     });
 }

@@ -251,6 +251,7 @@ impl<O: PgmapOps> Future for FolioWait<'_, '_, O> {
         if this.folio.look(this.until).is_ok() {
             return Poll::Ready(());
         }
+        let token = if seeded!(FutureTokenLate) { at.park().token(at.key()) } else { token };
         at.park().register_waker(at.key(), token, cx.waker());
         Poll::Pending
     }

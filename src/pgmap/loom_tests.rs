@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU64 as Tally;
+use core::task::Waker;
 
 use loom::sync::{Condvar, Mutex};
 
@@ -77,25 +78,59 @@ impl PgmapOps for Owner {
 
 /// Waiters that really sleep, so that loom reports those whom nobody wakes.
 struct Bell {
-    rings: Mutex<u64>,
+    rings: Mutex<Rings>,
     condvar: Condvar,
+    /// Goes on by one at each look.
+    now: Tally,
+}
+
+#[derive(Default)]
+struct Rings {
+    token: u64,
+    wakers: Vec<Waker>,
+}
+
+impl Bell {
+    fn new() -> Self {
+        Self { rings: Mutex::default(), condvar: Condvar::new(), now: Tally::new(0) }
+    }
 }
 
 impl Park for Bell {
     fn token(&self, _key: ParkKey) -> u64 {
-        *self.rings.lock().unwrap()
+        self.rings.lock().unwrap().token
     }
 
     fn park(&self, _key: ParkKey, token: u64) {
         let mut rings = self.rings.lock().unwrap();
-        while *rings == token {
+        while rings.token == token {
             rings = self.condvar.wait(rings).unwrap();
         }
     }
 
     fn unpark_all(&self, _key: ParkKey) {
-        *self.rings.lock().unwrap() += 1;
+        let mut rings = self.rings.lock().unwrap();
+        rings.token += 1;
+        let wakers = core::mem::take(&mut rings.wakers);
+        drop(rings);
         self.condvar.notify_all();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn now(&self) -> u64 {
+        self.now.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn park_until(&self, _key: ParkKey, _token: u64, _deadline: u64) {}
+
+    fn register_waker(&self, _key: ParkKey, token: u64, waker: &Waker) {
+        let mut rings = self.rings.lock().unwrap();
+        if rings.token == token {
+            rings.wakers.push(waker.clone());
+        } else {
+            drop(rings);
+            waker.wake_by_ref();
+        }
     }
 }
 
@@ -130,7 +165,7 @@ fn with_bare(policy: Policy, model_fn: impl FnOnce(&Arc<Shared>)) {
         let owner = Owner {
             bytes: [Bytes::new(), Bytes::new()],
             nr_freed: Tally::new(0),
-            bell: Bell { rings: Mutex::new(0), condvar: Condvar::new() },
+            bell: Bell::new(),
         };
         lend(Box::new(Pgmap::new(owner, policy, slots)), |pgmap| {
             let pgmap: Shared = pgmap;

@@ -173,6 +173,7 @@ impl<O: PgmapOps> Future for Drained<'_, O> {
         if self.pgmap.state() == Life::Drained {
             return Poll::Ready(());
         }
+        let token = if seeded!(FutureTokenLate) { park.token(ParkKey::Removal) } else { token };
         park.register_waker(ParkKey::Removal, token, cx.waker());
         Poll::Pending
     }
