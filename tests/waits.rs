@@ -19,5 +19,7 @@ mod clock;
 mod folios;
 #[path = "waits/futures.rs"]
 mod futures;
+#[path = "waits/load.rs"]
+mod load;
 #[path = "waits/removal.rs"]
 mod removal;

@@ -3,18 +3,24 @@
 //! The hook keeps the folio, so that nobody can allocate its stale contents, and queues its page
 //! number. A worker claims kept folios one by one, zeroes them on the device and releases them as
 //! clean. A folio that fails to scrub is retired, which takes it out of circulation for good.
+//!
+//! At the end the device is unplugged: whoever unplugs it sleeps until the worker is through, on a
+//! queue of the driver's own, and can be told the page that it waits for.
 #![deny(unsafe_code)]
 #![allow(clippy::arithmetic_side_effects, reason = "the numbers of this example are small")]
 
 use core::error::Error;
 use core::iter::repeat_with;
+use core::time::Duration;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use devfolio::{
-    AllocError, Attach, Content, Contents, ExtentAttrs, ExtentSlot, FolioKind, HookCx, MetaLine,
-    MetaSize, OnDrop, Order, PageInfo, Pfn, PfnRange, Pgmap, PgmapOps, Policy, Request, Tables,
-    UniqueFolio,
+    AllocError, Attach, Content, Contents, DrainError, ExtentAttrs, ExtentSlot, FolioKind, HookCx,
+    Life, MetaLine, MetaSize, OnDrop, Order, PageInfo, Park, ParkKey, Pfn, PfnRange, Pgmap,
+    PgmapOps, Policy, Request, Tables, UniqueFolio,
 };
 
 const NR_PAGES: u64 = 4 * Order::BLOCK.nr_pages();
@@ -24,6 +30,7 @@ const WORN: Pfn = Pfn::new(0x8_0000 + 0x203);
 
 struct Vram {
     to_scrub: SyncSender<Pfn>,
+    queue: Queue,
 }
 
 impl PgmapOps for Vram {
@@ -38,6 +45,43 @@ impl PgmapOps for Vram {
         // the worker be gone, the folio stays kept: lost until somebody claims it, never reused.
         let _ = self.to_scrub.try_send(head);
     }
+
+    fn park(&self) -> &dyn Park {
+        &self.queue
+    }
+}
+
+/// Whoever waits for anything here sleeps in one queue; times are milliseconds since its start.
+struct Queue {
+    start: Instant,
+    token: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Park for Queue {
+    fn token(&self, _key: ParkKey) -> u64 {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn park(&self, key: ParkKey, token: u64) {
+        self.park_until(key, token, u64::MAX);
+    }
+
+    fn unpark_all(&self, _key: ParkKey) {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.changed.notify_all();
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn park_until(&self, _key: ParkKey, token: u64, deadline: u64) {
+        let left = Duration::from_millis(deadline.saturating_sub(self.now()));
+        let now = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may be woken early, or be poisoned by a panic elsewhere: the waiter looks again.
+        let _ = self.changed.wait_timeout_while(now, left, |now| *now == token);
+    }
 }
 
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
@@ -45,11 +89,12 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let mut lines: Vec<_> =
         repeat_with(MetaLine::default).take(MetaSize::of(range, Tables::Dense).lines()).collect();
     let slots = [const { ExtentSlot::new() }; 1];
-    let (to_scrub, scrub_queue) = sync_channel(usize::try_from(NR_PAGES)?);
+    let (to_scrub, mut scrub_queue) = sync_channel(usize::try_from(NR_PAGES)?);
 
     // A handle that is dropped by mistake must not put stale pages back either.
     let policy = Policy { on_drop: OnDrop::Keep, ..Policy::coherent() };
-    let vram = Pgmap::new(Vram { to_scrub }, policy, &slots);
+    let queue = Queue { start: Instant::now(), token: Mutex::new(0), changed: Condvar::new() };
+    let vram = Pgmap::new(Vram { to_scrub, queue }, policy, &slots);
     let attrs = ExtentAttrs { contents: Contents::Zeroed, ..ExtentAttrs::NEW };
     vram.add_extent(range, attrs, Tables::Dense, &mut lines, Attach::Zeroed)?;
 
@@ -70,8 +115,9 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!((info.kind, info.refs), (FolioKind::Kept, 0));
 
     let (vram, nr_folios) = (&vram, heads.len());
+    let worker_queue = &mut scrub_queue;
     thread::scope(|scope| {
-        let worker = scope.spawn(move || scrub(vram, &scrub_queue, nr_folios));
+        let worker = scope.spawn(move || scrub(vram, worker_queue, nr_folios));
         worker.join().map_err(|_| "the worker has died")
     })?;
 
@@ -82,7 +128,21 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let clean = Request::order(Order::BLOCK).content(Content::OnlyClean);
     let folio = vram.alloc_with(clean)?;
     assert!(folio.is_clean());
-    folio.release_clean();
+    // The last job still runs when the device is to be unplugged.
+    let job = folio.publish();
+    let head = job.head();
+    assert_eq!(vram.kill(), Life::Dying);
+    let Err(DrainError::Busy(busy)) = vram.wait_drained_until(0) else {
+        return Err("unplugged under a job".into());
+    };
+    assert_eq!((busy.pfn, busy.folio.map(|folio| folio.refs)), (head, Some(1)));
+    let worker_queue = &mut scrub_queue;
+    thread::scope(|scope| {
+        scope.spawn(move || drop(job));
+        scope.spawn(move || scrub(vram, worker_queue, 1));
+        vram.wait_drained();
+    });
+    assert_eq!(vram.state(), Life::Drained);
     println!("driver_scrub: {} pages are clean, {WORN:?} is retired", stats.clean_pages);
     Ok(())
 }

@@ -1,8 +1,7 @@
 //! An owner whose time is virtual: it goes by while somebody sleeps, and what is due happens then.
 
-use std::boxed::Box;
+use core::task::Waker;
 use std::sync::{Mutex, MutexGuard};
-use std::task::Waker;
 
 use devfolio::{
     Attach, ExtentAttrs, Folio, FolioInfo, FolioPin, Life, MetaSize, Order, Park, ParkKey, Pfn,

@@ -7,8 +7,10 @@ use devfolio::{Order, Park, ParkKey, Pfn, Policy, Tables, WaitError};
 use crate::clock::{Reference, World, folio, pin, world};
 use crate::world::{Plain, attach, bare, range};
 
-/// What each wait does at a deadline.
-const WAITS: [fn(&Reference, u64) -> Result<(), WaitError>; 4] = [
+type WaitFn = fn(&Reference, u64) -> Result<(), WaitError>;
+
+/// All waits that have a deadline.
+const WAITS: [WaitFn; 4] = [
     Reference::wait_idle_until,
     Reference::wait_unpinned_until,
     |folio, deadline| folio.wait_idle_with(Some(deadline), |sleep| sleep.sleep()),
