@@ -102,7 +102,7 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
     }
 
     /// Waits until this reference is the only count, on behalf of a caller with a lock of its own:
-    /// `sleep_fn` gives it up, [sleeps](sleep) and takes it again.
+    /// `sleep_fn` gives it up, [sleeps](Sleep::sleep) and takes it again.
     ///
     /// It is called once for each sleep, and not at all if there is nothing to wait for. What it
     /// protects may have changed meanwhile. Mirrors the callback of `dax_break_layout`.
@@ -163,7 +163,7 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
     }
 
     /// Waits until the folio has no pins, on behalf of a caller with a lock of its own: `sleep_fn`
-    /// gives it up, [sleeps](sleep) and takes it again, as for [`Folio::wait_idle_with`].
+    /// gives it up, [sleeps](Sleep::sleep) and takes it again, as for [`Folio::wait_idle_with`].
     ///
     /// # Errors
     ///
