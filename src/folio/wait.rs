@@ -75,7 +75,7 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
     ///
     /// What the others did with the folio is behind their drops, and so behind this. Close the
     /// folio first if newcomers could go on for ever. Sleeps as the owner's
-    /// [`Park`](crate::Park) does; whoever drops a count wakes. Mirrors `dax_break_layout` of
+    /// [`Park`] does; whoever drops a count wakes. Mirrors `dax_break_layout` of
     /// Linux.
     ///
     /// # Context
@@ -88,7 +88,7 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
     }
 
     /// Waits until this reference is the only count, but not beyond `deadline`, a time of
-    /// [`Park::now`](crate::Park::now). Looks at least once.
+    /// [`Park::now`]. Looks at least once.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
     ///
     /// # Context
     ///
-    /// Polled where [`Park::register_waker`](crate::Park::register_waker) may be called; dropped
+    /// Polled where [`Park::register_waker`] may be called; dropped
     /// anywhere.
     pub const fn idle(&self) -> FolioWait<'_, 'a, O> {
         FolioWait { folio: self, until: Until::Idle, is_registered: false }
@@ -149,7 +149,7 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
     }
 
     /// Waits until the folio has no pins, but not beyond `deadline`, a time of
-    /// [`Park::now`](crate::Park::now). Looks at least once.
+    /// [`Park::now`]. Looks at least once.
     ///
     /// # Errors
     ///
