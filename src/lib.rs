@@ -95,6 +95,20 @@ extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+/// A debug assertion that corrupt metadata can break, too: silent while a test corrupts it.
+#[cfg(feature = "model")]
+macro_rules! debug_intact {
+    ($is_intact:expr, $($why:tt)+) => {
+        debug_assert!($is_intact || $crate::meta::is_corruption_expected(), $($why)+)
+    };
+}
+#[cfg(not(feature = "model"))]
+macro_rules! debug_intact {
+    ($is_intact:expr, $($why:tt)+) => {
+        debug_assert!($is_intact, $($why)+)
+    };
+}
+
 /// True if this fault is seeded; false at compile time in every ordinary build.
 #[cfg(not(seeded_bugs))]
 macro_rules! seeded {

@@ -107,7 +107,7 @@ mod def {
         }
 
         /// Returns `nr` lines from an offset on; none, where [`Meta::line`] would help itself.
-        pub(super) fn lines(&self, offset: u64, nr: u64) -> &[MetaLine] {
+        pub(in crate::meta) fn lines(&self, offset: u64, nr: u64) -> &[MetaLine] {
             let (start, end) =
                 (usize::try_from(offset), usize::try_from(offset.saturating_add(nr)));
             let range = start.unwrap_or(usize::MAX)..end.unwrap_or(usize::MAX);
@@ -136,7 +136,7 @@ mod def {
         }
 
         #[inline]
-        pub(super) const fn layout(&self) -> &Layout {
+        pub(in crate::meta) const fn layout(&self) -> &Layout {
             &self.layout
         }
 
@@ -322,7 +322,7 @@ impl Meta {
     #[inline]
     pub(crate) fn table_known(&self, block: Block, index: u32) -> Option<Table<'_>> {
         if self.is_trusted() {
-            return self.table_at(index);
+            return if index < self.nr_tables() { self.table_at(index) } else { None };
         }
         // What nobody promised to be zero is garbage to who did not acquire that it was cleared.
         let (region, _) = self.geometry().place(block);

@@ -13,6 +13,8 @@
 //! | `init-region` | [`Meta::init_region`] | [`Meta::is_init`] | a region's words are cleared before anybody reads them |
 //! | `open-table` | [`Meta::assign_reserved`] | [`Meta::table_of`] | a table's words are cleared before anybody reads them |
 
+#[cfg(feature = "model")]
+mod corrupt;
 #[cfg(all(feature = "std", not(all(test, loom))))]
 mod heap;
 mod layout;
@@ -22,6 +24,10 @@ mod memory;
 mod private;
 pub(crate) mod word;
 
+#[cfg(feature = "model")]
+pub use corrupt::ExpectCorrupt;
+#[cfg(feature = "model")]
+pub(crate) use corrupt::is_expected as is_corruption_expected;
 #[cfg(all(feature = "std", not(all(test, loom))))]
 pub use heap::HeapMeta;
 pub(crate) use layout::{

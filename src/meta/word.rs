@@ -300,13 +300,13 @@ impl<'a> Word<'a> {
 
     /// A folio of `order` is born here, held alone.
     pub(crate) fn begin(self, order: Order) {
-        debug_assert_eq!(self.read().raw(), 0, "a folio is born on a word in use");
+        debug_intact!(self.read().raw() == 0, "a folio is born on a word in use");
         self.write(Bits::new(Kind::Unique, order));
     }
 
     /// The folio here is gone; its pages go elsewhere.
     pub(crate) fn end(self) {
-        debug_assert_eq!(self.read().kind(), Kind::Unique, "only a unique folio dissolves");
+        debug_intact!(self.read().kind() == Kind::Unique, "only a unique folio dissolves");
         if seeded!(RebirthKeepsWord) {
             return;
         }
@@ -315,14 +315,14 @@ impl<'a> Word<'a> {
 
     /// The unique folio here has another order from now on.
     pub(crate) fn reshape(self, order: Order) {
-        debug_assert_eq!(self.read().kind(), Kind::Unique, "only a unique folio changes shape");
+        debug_intact!(self.read().kind() == Kind::Unique, "only a unique folio changes shape");
         self.write(Bits::new(Kind::Unique, order));
     }
 
     /// The unique folio becomes live with `refs` references.
     pub(crate) fn publish(self, refs: u32) {
         let bits = self.read();
-        debug_assert_eq!(bits.kind(), Kind::Unique, "only a unique folio is published");
+        debug_intact!(bits.kind() == Kind::Unique, "only a unique folio is published");
         debug_assert!((1..=Count::Refs.max()).contains(&refs));
         let refs = refs.wrapping_add(u32::from(seeded!(UnfreezeWrongCount)));
         let live = Bits::new(Kind::Live, bits.order()).0 | (u64::from(refs) << REFS_SHIFT);
@@ -337,7 +337,7 @@ impl<'a> Word<'a> {
     pub(crate) fn park(self, kind: Kind) {
         debug_assert!(matches!(kind, Kind::Kept | Kind::Retired | Kind::Poisoned));
         let bits = self.read();
-        debug_assert_eq!(bits.kind(), Kind::Unique, "only a unique folio is parked");
+        debug_intact!(bits.kind() == Kind::Unique, "only a unique folio is parked");
         // ORDERING(publish): Release half; whoever brings the folio back sees what was done.
         self.0.store(Bits::new(kind, bits.order()).0, Ordering::Release);
     }
@@ -355,7 +355,7 @@ impl<'a> Word<'a> {
     /// The condemned folio is unique again; returns what was condemned.
     pub(crate) fn absolve(self) -> Bits {
         let bits = self.read();
-        debug_assert_eq!(bits.kind(), Kind::Condemned);
+        debug_intact!(bits.kind() == Kind::Condemned, "only a condemned folio is absolved");
         self.write(Bits::new(Kind::Unique, bits.order()));
         bits
     }
@@ -477,7 +477,7 @@ impl<'a> Word<'a> {
     pub(crate) fn get(self) -> Result<(), u32> {
         // ORDERING: Relaxed. The holder's own count keeps the folio alive, as in `Arc::clone`.
         let old = Bits(self.0.fetch_add(Count::Refs.one(), Ordering::Relaxed));
-        debug_assert!(old.is_held(), "a counted handle to a folio without counts: {old:?}");
+        debug_intact!(old.is_held(), "a counted handle to a folio without counts: {old:?}");
         let have = old.count(Count::Refs);
         if have < Count::Refs.max() {
             return Ok(());
@@ -500,7 +500,7 @@ impl<'a> Word<'a> {
             // ORDERING(use-before-free): Release half for everyone, Acquire half for the last one.
             Bits(self.0.fetch_sub(Count::Refs.one(), Ordering::AcqRel))
         };
-        debug_assert!(old.count(Count::Refs) != 0, "put of a reference that nobody held: {old:?}");
+        debug_intact!(old.count(Count::Refs) != 0, "put of a reference that nobody held: {old:?}");
         let wake = old.has_waiter();
         if old.0 & COUNTS == Count::Refs.one() {
             let order = old.order();

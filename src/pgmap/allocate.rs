@@ -383,7 +383,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         order: Order,
     ) -> Option<UniqueFolio<'a, O>> {
         let Some(word) = extent.word(grant.head, order) else {
-            debug_assert!(false, "pages without a word: {grant:?}");
+            debug_intact!(false, "pages without a word: {grant:?}");
             return None;
         };
         Some(UniqueFolio::new(

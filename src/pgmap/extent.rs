@@ -152,7 +152,7 @@ impl Extent {
         let block = self.meta.geometry().block_of(head);
         if order < Order::BLOCK {
             let table = self.meta.table_of(block);
-            debug_assert!(table.is_some(), "pieces without words at {head}");
+            debug_intact!(table.is_some(), "pieces without words at {head}");
             if let Some(table) = table {
                 table.begin_row(page_bit(head), order, nr);
             }

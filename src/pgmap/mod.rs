@@ -23,6 +23,8 @@ mod bare;
 mod bulk;
 mod carve;
 mod check;
+#[cfg(feature = "model")]
+mod corrupt;
 mod directory;
 mod draw;
 mod extent;

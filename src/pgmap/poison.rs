@@ -212,6 +212,12 @@ impl Extent {
         pages.filter(|&pfn| range.contains(pfn)).min()
     }
 
+    /// Returns what is kept beside the list.
+    #[cfg(feature = "model")]
+    pub(super) const fn poison_state(&self) -> [&AtomicU64; 2] {
+        [&self.poison.regions, &self.poison.pending]
+    }
+
     fn is_poisoned(&self, pfn: Pfn) -> bool {
         PfnRange::folio(pfn, Order::ZERO).is_some_and(|page| self.first_poisoned(page).is_some())
     }
@@ -490,9 +496,10 @@ impl<O: PgmapOps> PgmapCore<O> {
     #[cold]
     #[inline(never)]
     pub(super) fn dissolve_around(&self, extent: &Extent, head: Pfn, order: Order, after: After) {
-        let place = extent.word(head, order).zip(PfnRange::folio(head, order));
+        let range = PfnRange::folio(head, order).and_then(|it| it.intersection(extent.range()));
+        let place = extent.word(head, order).zip(range);
         let Some((word, range)) = place else {
-            debug_assert!(false, "a folio without a word at {head}");
+            debug_intact!(false, "a folio without a word at {head}");
             return;
         };
         word.end();

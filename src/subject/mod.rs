@@ -34,6 +34,7 @@ use crate::pgmap::{
 use crate::sync::Ordering;
 use crate::units::{Order, Pfn, PfnRange};
 
+pub use crate::meta::ExpectCorrupt;
 pub use capacity::{PageInUse, Pages, run_capacity};
 pub use mapping::run_mapping;
 pub use owner::{Data, Owner};

@@ -9,6 +9,7 @@ use core::fmt;
 use bitvec::array::BitArray;
 use bitvec::order::Lsb0;
 
+use super::bits::between;
 use super::index::Index;
 use super::line;
 use crate::meta::{
@@ -346,7 +347,8 @@ impl Index<'_> {
             nr_pages += clean.count_ones() as u64 * BLOCK_PAGES as u64;
             let with_table = self.meta.region(region, RegionLine::Table);
             for index in 0..LINE_WORDS {
-                let mut bits = line::word(with_table, index);
+                let (first, last) = self.geometry().region_bits(region);
+                let mut bits = line::word(with_table, index) & between(index, first, last);
                 // Ends: a bit is taken away on every turn.
                 while bits != 0 {
                     let bit = index * WORD_BITS + bits.trailing_zeros() as usize;

@@ -8,7 +8,7 @@
     reason = "bits are below 512, orders below 18, heads inside the extent"
 )]
 
-use super::bits::ORDER_WORD;
+use super::bits::{ORDER_WORD, between};
 use super::index::Index;
 use super::line;
 use super::search::Grant;
@@ -55,6 +55,11 @@ impl<'a> Index<'a> {
         let clean = self.meta.region(region, RegionLine::Clean);
         let bit = line::claim_lowest(self.meta.region(region, RegionLine::Free), order)?;
         let is_clean = line::is_set_in_word(clean, bit, order);
+        // Only corrupt metadata leads to a block that the extent does not have; then it leaks.
+        let (first, last) = self.geometry().region_bits(region);
+        if bit < first || last < bit {
+            return None;
+        }
         let block = self.geometry().block_at(region, bit);
         let head = self.geometry().block_head(block);
         Some((Grant { head, is_clean }, self.meta.slot(block)))
@@ -85,15 +90,20 @@ impl<'a> Index<'a> {
     pub(super) fn current_block(&self, cpu: usize) -> Option<(Block, Table<'a>)> {
         let current = self.current(cpu, 0);
         let block = (current & PLACE).checked_sub(1)?;
-        let (block, table) = (Block(block as usize), (current >> TABLE_SHIFT) as u32);
-        Some((block, self.meta.table_known(block, table)?))
+        // Corrupt metadata must not lead out of the extent.
+        let block = Block(block as usize);
+        let is_inside = block.0 < self.geometry().nr_blocks();
+        let table = self.meta.table_known(block, (current >> TABLE_SHIFT) as u32)?;
+        is_inside.then_some((block, table))
     }
 
     /// Returns the region in which a CPU took the last blocks.
     #[inline]
     pub(super) fn current_region(&self, cpu: usize) -> Option<Region> {
         let region = Region(self.current(cpu, 1).checked_sub(1)? as usize);
-        self.meta.is_init(region).then_some(region)
+        // As for a block.
+        let is_inside = region.0 < self.geometry().nr_regions();
+        (is_inside && self.meta.is_init(region)).then_some(region)
     }
 
     pub(super) fn remember_block(&self, cpu: usize, block: Block, table: Table<'_>) {
@@ -208,6 +218,12 @@ impl<'a> Index<'a> {
         } else if order == Order::BLOCK {
             let region = self.current_region(cpu)?;
             let (index, taken) = line::claim_word(self.meta.region(region, RegionLine::Free))?;
+            // What the extent does not have leaks.
+            let (first, last) = self.geometry().region_bits(region);
+            let taken = taken & between(index, first, last);
+            if taken == 0 {
+                return None;
+            }
             let bit = index * WORD_BITS + taken.trailing_zeros() as usize;
             let first = self.geometry().block_at(region, bit);
             let clean = line::word(self.meta.region(region, RegionLine::Clean), index);

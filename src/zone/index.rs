@@ -152,7 +152,7 @@ impl<'a> Index<'a> {
             return;
         }
         let Some(table) = self.meta.table_of(block) else {
-            debug_assert!(false, "a folio below order 9 in a block without a table");
+            debug_intact!(false, "a folio below order 9 in a block without a table");
             return;
         };
         let piece = Piece { bit: page_bit(head), order };
@@ -228,7 +228,7 @@ impl<'a> Index<'a> {
         let (word, bit) = self.meta.root_bit(RootMap::Free, region);
         // ORDERING(free-before-claim): Release half.
         let old = word.fetch_or(bit, Ordering::Release);
-        debug_assert_eq!(old & bit, 0, "a free region is freed again");
+        debug_intact!(old & bit == 0, "a free region is freed again");
         // ORDERING(dying): the other half, also of a merge; what is smaller than a region passes
         // the fence of `free-look`.
         fence_after_rmw(Ordering::SeqCst);
@@ -328,6 +328,11 @@ impl<'a> Index<'a> {
     /// The caller has announced a move if it is going to open it.
     #[inline]
     pub(super) fn take_region(&self, region: Region) -> bool {
+        // Where corrupt metadata says that a region is free of which the extent has a part only,
+        // or nothing, all of it would be handed out.
+        if self.geometry().nr_regions() <= region.0 || !self.geometry().is_whole_region(region) {
+            return false;
+        }
         let (word, bit) = self.meta.root_bit(RootMap::Free, region);
         // ORDERING(free-before-claim): Acquire half.
         word.fetch_and(!bit, Ordering::Acquire) & bit != 0

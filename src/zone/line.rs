@@ -266,7 +266,7 @@ fn free_words(line: &MetaLine, bit: usize, order: u8) -> Freed {
 pub(super) fn free_in_word(word: &AtomicU64, mask: u64) -> Freed {
     // ORDERING(free-before-claim): Release half.
     let old = word.fetch_or(mask, Ordering::Release);
-    debug_assert_eq!(old & mask, 0, "a free bit is freed again");
+    debug_intact!(old & mask == 0, "a free bit is freed again");
     Freed { old, now: old | mask }
 }
 

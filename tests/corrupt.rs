@@ -1,0 +1,81 @@
+//! Flipped bits, exhaustively: every bit of every word of metadata, in every state of small worlds,
+//! and then every operation. Whatever comes of it is no panic, and it ends.
+//!
+//! Of one page, every operation meets every bit of every word that is in use, in every state. Of
+//! larger worlds, one in so many pairs of a bit and an operation is tried, other ones in each
+//! state; with `CORRUPT_ALL=1` all of them, and all words of pages that are not there
+//! (`.ci/corrupt`). Built with `--cfg sched`, each operation may access atomics a limited number
+//! of times; a hang is a panic then.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test may panic; raw forms stand for themselves, as owner data is empty"
+)]
+
+#[path = "corrupt/operations.rs"]
+mod operations;
+#[path = "corrupt/world.rs"]
+mod world;
+
+use world::{Fate, World};
+
+/// A world from page 0 on, where all that an order in a word can say is aligned.
+const fn world(nr_pages: u64, fates: &'static [Fate]) -> World {
+    World { start: 0, nr_pages, unit: 0, tables: 1, fates, stride: 1 }
+}
+
+/// One in so many pairs; all of them in a long run.
+fn one_in(stride: u64) -> u64 {
+    if std::env::var_os("CORRUPT_ALL").is_some() { 1 } else { stride }
+}
+
+#[test]
+fn no_bit_of_one_page_of_any_kind_leads_to_a_panic() {
+    let stride = if cfg!(miri) { 20_011 } else { 1 };
+    World { stride, ..world(1, Fate::ALL) }.try_all(7);
+}
+
+#[test]
+fn no_bit_of_the_last_page_of_space_leads_to_a_panic() {
+    let stride = if cfg!(miri) { 20_011 } else { one_in(101) };
+    World { start: u64::MAX, stride, ..world(1, Fate::ALL) }.try_all(7);
+}
+
+#[cfg(not(miri))]
+#[test]
+fn no_bit_of_condemned_pages_leads_to_a_panic() {
+    World { stride: one_in(31), ..world(2, Fate::DEFERRED) }.try_all(11);
+}
+
+#[cfg(not(miri))]
+#[test]
+fn no_bit_of_two_pages_of_every_kind_leads_to_a_panic() {
+    World { stride: one_in(101), ..world(2, Fate::ALL) }.try_all(54);
+}
+
+#[cfg(not(miri))]
+#[test]
+fn no_bit_of_four_pages_leads_to_a_panic() {
+    World { start: 4, stride: one_in(997), ..world(4, &[Fate::Unique, Fate::Live]) }.try_all(123);
+}
+
+#[cfg(not(miri))]
+#[test]
+fn no_bit_of_blocks_with_one_table_for_all_leads_to_a_panic() {
+    let fates = &[Fate::Unique, Fate::Closed];
+    World { unit: 9, stride: one_in(101), ..world(1024, fates) }.try_all(11);
+}
+
+#[cfg(not(miri))]
+#[test]
+fn no_bit_of_a_whole_region_leads_to_a_panic() {
+    let fates = &[Fate::Unique, Fate::Kept, Fate::Live];
+    World { unit: 18, stride: one_in(499), ..world(1 << 18, fates) }.try_all(4);
+}
