@@ -14,6 +14,9 @@ macro_rules! bugs {
         sequential { $($(#[doc = $text:literal])* $name:ident,)* }
         mapping { $($(#[doc = $map_text:literal])* $map:ident,)* }
         capacity { $($(#[doc = $books_text:literal])* $books:ident,)* }
+        corrupt { $($(#[doc = $flip_text:literal])* $flip:ident,)* }
+        raw_pfn { $($(#[doc = $raw_text:literal])* $raw:ident,)* }
+        hook { $($(#[doc = $hook_text:literal])* $hook:ident,)* }
         concurrent { $($(#[doc = $race_text:literal])* $race:ident,)* }
     ) => {
         /// The faults that can be seeded.
@@ -22,6 +25,9 @@ macro_rules! bugs {
             $($(#[doc = $text])* $name,)*
             $($(#[doc = $map_text])* $map,)*
             $($(#[doc = $books_text])* $books,)*
+            $($(#[doc = $flip_text])* $flip,)*
+            $($(#[doc = $raw_text])* $raw,)*
+            $($(#[doc = $hook_text])* $hook,)*
             $($(#[doc = $race_text])* $race,)*
         }
 
@@ -35,6 +41,15 @@ macro_rules! bugs {
             /// Those of the books of dynamic capacity, in the order of the list.
             pub const CAPACITY: &'static [(Self, &'static str)] =
                 &[$((Self::$books, concat!($($books_text),*)),)*];
+            /// Those that corrupt metadata shows, in the order of the list.
+            pub const CORRUPT: &'static [(Self, &'static str)] =
+                &[$((Self::$flip, concat!($($flip_text),*)),)*];
+            /// Those that some page number shows, in the order of the list.
+            pub const RAW_PFN: &'static [(Self, &'static str)] =
+                &[$((Self::$raw, concat!($($raw_text),*)),)*];
+            /// Those that only some hooks show, in the order of the list.
+            pub const HOOK: &'static [(Self, &'static str)] =
+                &[$((Self::$hook, concat!($($hook_text),*)),)*];
             /// Those that take two threads, with their names.
             pub const CONCURRENT: &'static [(Self, &'static str)] =
                 &[$((Self::$race, stringify!($race)),)*];
@@ -166,6 +181,32 @@ capacity {
     GoneStays,
     /// a list is read twice, and counts twice
     ListedTwice,
+}
+corrupt {
+    /// the place where a CPU took its last run is followed out of the extent
+    CorruptPlace,
+    /// a region of which the extent has a part is handed out as a whole
+    CorruptRegion,
+    /// statistics look for tables of blocks that are not there
+    CorruptStats,
+}
+raw_pfn {
+    /// a claim goes past the end of its extent
+    ClaimPastEnd,
+    /// a parked folio is taken by a tail
+    ReviveByTail,
+    /// unused page numbers are not aligned
+    FreeRangeUnaligned,
+    /// the last page of space has no owner
+    TopIsForeign,
+}
+hook {
+    /// a folio that was handed over is dropped inside the hook
+    LaterRecurses,
+    /// the hooks of folios that were handed over are not called
+    LaterUncalled,
+    /// what was handed over is lost when a hook panics
+    PanicLosesLater,
 }
 concurrent {
     /// a freeze looks at the counts and then stores

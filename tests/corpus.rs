@@ -1,7 +1,8 @@
 //! What fuzzing has found worth keeping, and what it has found wrong, once more.
 //!
 //! `fuzz/corpus` holds bytes that together reach all that any input has reached so far;
-//! `tests/histories` holds, in readable form, each history that once went wrong.
+//! `tests/histories` holds, in readable form, each history that once went wrong. The corpus of
+//! `corrupt` is replayed by `tests/corrupt.rs`, since its switch is of the whole process.
 
 #![cfg(not(miri))]
 #![allow(clippy::panic, clippy::unwrap_used, missing_docs, reason = "a test may panic")]
@@ -49,13 +50,28 @@ fn corpus_of_fracture_is_replayed() {
     });
 }
 
-#[test]
-fn corpus_of_mapping_is_replayed() {
-    for (name, bytes) in files("fuzz/corpus/mapping") {
-        if let Err(what) = subject::run_mapping(&bytes) {
+/// Replays bytes that say more than a history.
+fn replay_bytes(folder: &str, run_fn: fn(&[u8]) -> Result<(), String>) {
+    for (name, bytes) in files(folder) {
+        if let Err(what) = run_fn(&bytes) {
             panic!("{name}: {what}");
         }
     }
+}
+
+#[test]
+fn corpus_of_mapping_is_replayed() {
+    replay_bytes("fuzz/corpus/mapping", subject::run_mapping);
+}
+
+#[test]
+fn corpus_of_raw_pfn_is_replayed() {
+    replay_bytes("fuzz/corpus/raw_pfn", subject::run_raw_pfn);
+}
+
+#[test]
+fn corpus_of_hook_is_replayed() {
+    replay_bytes("fuzz/corpus/hook", subject::run_hook);
 }
 
 #[test]

@@ -24,11 +24,15 @@ mod operations;
 #[path = "corrupt/world.rs"]
 mod world;
 
+#[cfg(not(miri))]
+mod noise;
+
+use devfolio::Attach;
 use world::{Fate, World};
 
 /// A world from page 0 on, where all that an order in a word can say is aligned.
 const fn world(nr_pages: u64, fates: &'static [Fate]) -> World {
-    World { start: 0, nr_pages, unit: 0, tables: 1, fates, stride: 1 }
+    World { start: 0, nr_pages, unit: 0, tables: 1, fates, attach: Attach::Zeroed, stride: 1 }
 }
 
 /// One in so many pairs; all of them in a long run.
@@ -46,6 +50,12 @@ fn no_bit_of_one_page_of_any_kind_leads_to_a_panic() {
 fn no_bit_of_the_last_page_of_space_leads_to_a_panic() {
     let stride = if cfg!(miri) { 20_011 } else { one_in(101) };
     World { start: u64::MAX, stride, ..world(1, Fate::ALL) }.try_all(7);
+}
+
+#[cfg(not(miri))]
+#[test]
+fn no_bit_of_a_page_whose_words_were_cleared_leads_to_a_panic() {
+    World { attach: Attach::Clear, stride: one_in(37), ..world(1, Fate::ALL) }.try_all(7);
 }
 
 #[cfg(not(miri))]
@@ -78,4 +88,36 @@ fn no_bit_of_blocks_with_one_table_for_all_leads_to_a_panic() {
 fn no_bit_of_a_whole_region_leads_to_a_panic() {
     let fates = &[Fate::Unique, Fate::Kept, Fate::Live];
     World { unit: 18, stride: one_in(499), ..world(1 << 18, fates) }.try_all(4);
+}
+
+/// Replays one history that the fuzz target `corrupt` could draw.
+#[cfg(not(miri))]
+fn replay(name: &str, bytes: &[u8]) {
+    if let Err(what) = devfolio::subject::run_corrupt(bytes) {
+        panic!("{name}: {what}");
+    }
+}
+
+#[cfg(not(miri))]
+#[test]
+fn histories_with_flipped_bits_end_without_a_panic() {
+    for seed in 0..10_000 {
+        let mut noise = noise::Noise(seed);
+        let nr_bytes = noise.below(400);
+        let bytes: Vec<u8> = (0..nr_bytes).map(|_| noise.below(256) as u8).collect();
+        replay(&format!("seed {seed}"), &bytes);
+    }
+}
+
+#[cfg(not(miri))]
+#[test]
+fn corpus_of_corrupt_is_replayed() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/corrupt");
+    let mut nr_inputs = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        replay(&path.display().to_string(), &std::fs::read(&path).unwrap());
+        nr_inputs += 1;
+    }
+    assert_ne!(nr_inputs, 0, "nothing in {folder}");
 }

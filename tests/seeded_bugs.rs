@@ -79,6 +79,24 @@ fn rules_object(seed: u64, turn: u64) -> bool {
     !matches!(catch_unwind(|| subject::run_capacity(&bytes).is_ok()), Ok(true))
 }
 
+/// Runs one history of flipped bits; true if it panics.
+fn flips_object(seed: u64, turn: u64) -> bool {
+    let bytes = noise(seed.wrapping_mul(1 << 40).wrapping_add(turn), 500);
+    !matches!(catch_unwind(|| subject::run_corrupt(&bytes).is_ok()), Ok(true))
+}
+
+/// Runs one history of any page numbers; true if an oracle objects.
+fn pages_object(seed: u64, turn: u64) -> bool {
+    let bytes = noise(seed.wrapping_mul(1 << 40).wrapping_add(turn), 500);
+    !matches!(catch_unwind(|| subject::run_raw_pfn(&bytes).is_ok()), Ok(true))
+}
+
+/// Runs one history of hooks that do anything; true if their ledger objects.
+fn ledger_objects(seed: u64, turn: u64) -> bool {
+    let bytes = noise(seed.wrapping_mul(1 << 40).wrapping_add(turn), 300);
+    !matches!(catch_unwind(|| subject::run_hook(&bytes).is_ok()), Ok(true))
+}
+
 /// Returns after how many histories, and when, an oracle objects.
 fn hunt(objects_fn: impl Fn(u64) -> bool) -> Option<(u64, Duration)> {
     let start = Instant::now();
@@ -128,6 +146,21 @@ fn every_seeded_bug_of_mappings_is_found_in_time() {
 #[test]
 fn every_seeded_bug_of_capacity_is_found_in_time() {
     find_all("rules", seeded::Bug::CAPACITY, rules_object);
+}
+
+#[test]
+fn every_seeded_bug_of_corrupt_metadata_is_found_in_time() {
+    find_all("flips", seeded::Bug::CORRUPT, flips_object);
+}
+
+#[test]
+fn every_seeded_bug_of_any_page_number_is_found_in_time() {
+    find_all("pages", seeded::Bug::RAW_PFN, pages_object);
+}
+
+#[test]
+fn every_seeded_bug_of_hooks_is_found_in_time() {
+    find_all("ledger", seeded::Bug::HOOK, ledger_objects);
 }
 
 #[test]

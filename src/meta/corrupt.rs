@@ -18,6 +18,7 @@ static NR_EXPECTING: AtomicUsize = AtomicUsize::new(0);
 #[must_use = "assertions speak again when it goes"]
 pub struct ExpectCorrupt(());
 
+#[cfg(feature = "model")]
 impl ExpectCorrupt {
     /// Silences the assertions that corrupt metadata breaks.
     pub fn new() -> Self {

@@ -458,8 +458,10 @@ impl<O: PgmapOps> PgmapCore<O> {
         let Some(range) = PfnRange::folio(head, order) else {
             return Err(ClaimError::Misaligned { head, order });
         };
-        let extent =
-            self.core.extent_of(head).filter(|extent| extent.range().contains_range(range));
+        let extent = self
+            .core
+            .extent_of(head)
+            .filter(|extent| extent.range().contains_range(range) || seeded!(ClaimPastEnd));
         let extent = extent.ok_or(ClaimError::Outside { range })?;
         let folio = self.try_claim(extent, head, order)?;
         self.admit(folio).map_err(|late| late.claim_error(head))

@@ -8,6 +8,7 @@ use super::owner::PgmapCore;
 use crate::sync::{AtomicU64, Ordering};
 
 /// For owners without data beside the folios: that data hangs on the words.
+#[cfg(feature = "model")]
 impl<O: PgmapOps<Private = ()>> PgmapCore<O> {
     /// Copies everything that the extents were lent, hints, movers and places of CPUs included, and
     /// behind it what this pgmap keeps outside.

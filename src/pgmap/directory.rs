@@ -97,7 +97,10 @@ impl<'d> Directory<'d> {
     }
 
     pub(super) fn owner_of(&self, pfn: Pfn) -> Option<&'d (dyn AnyOwner + 'd)> {
-        self.owners().find(|owner| owner.core().extent_of(pfn).is_some())
+        self.owners().find(|owner| {
+            owner.core().extent_of(pfn).is_some()
+                && !(seeded!(TopIsForeign) && pfn == Pfn::new(u64::MAX))
+        })
     }
 
     /// Adds an owner with the extents that it has.
@@ -228,7 +231,10 @@ impl<'d> Directory<'d> {
         // Ends: `last` falls on every turn.
         loop {
             let offset = nr_pages.checked_sub(1).ok_or(error)?;
-            let start = last.checked_sub(offset).ok_or(error)?.head(align);
+            let start = last
+                .checked_sub(offset)
+                .ok_or(error)?
+                .head(if seeded!(FreeRangeUnaligned) { Order::ZERO } else { align });
             if start < low {
                 return Err(error);
             }

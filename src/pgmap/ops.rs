@@ -120,7 +120,7 @@ impl<'a, O: PgmapOps> HookCx<'a, O> {
     ///
     /// Returns `Err` with the reference if it belongs to another pgmap of this type.
     pub(crate) fn put_later(&mut self, at: FolioRef<'a, O>) -> Result<(), FolioRef<'a, O>> {
-        if !core::ptr::eq(at.pgmap, self.pgmap) {
+        if !core::ptr::eq(at.pgmap, self.pgmap) || seeded!(LaterRecurses) {
             return Err(at);
         }
         match at.word.put() {

@@ -187,7 +187,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     pub(super) fn run_hook<'a>(&'a self, at: FolioRef<'a, O>, order: Order, wake: bool) {
         let mut later = Later { cx: HookCx { pgmap: self, later: 0 } };
         self.run_hook_once(at, order, wake, &mut later);
-        if later.cx.later != 0 {
+        if later.cx.later != 0 && !seeded!(LaterUncalled) {
             self.run_hooks(&mut later);
         }
     }
@@ -351,7 +351,7 @@ impl<O: PgmapOps> Drop for Later<'_, O> {
     #[inline]
     fn drop(&mut self) {
         // Ends: the list gets shorter on every turn; without a panic it is empty.
-        while let Some((at, order, wake)) = self.next() {
+        while let Some((at, order, wake)) = self.next().filter(|_| !seeded!(PanicLosesLater)) {
             self.cx.pgmap.condemn(at, order, wake);
         }
     }

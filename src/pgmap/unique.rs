@@ -314,7 +314,7 @@ impl<O: PgmapOps> PgmapCore<O> {
                 ReviveError::Outside { pfn: head }
             });
         };
-        if found.head != head || found.bits.kind() != kind {
+        if found.head != head && !seeded!(ReviveByTail) || found.bits.kind() != kind {
             return Err(Self::wrong_state(head, found.head, found.bits));
         }
         Ok(at)

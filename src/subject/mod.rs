@@ -5,11 +5,17 @@
 //! kept in its raw form between two steps, so that the free hook can reach all of them.
 
 mod apply;
+mod bytes;
 mod capacity;
+#[cfg(feature = "arbitrary")]
+mod corrupt;
 mod count;
+#[cfg(feature = "std")]
+mod hook;
 mod mapping;
 mod owner;
 mod raw;
+mod raw_pfn;
 mod refusal;
 mod table;
 mod words;
@@ -36,8 +42,13 @@ use crate::units::{Order, Pfn, PfnRange};
 
 pub use crate::meta::ExpectCorrupt;
 pub use capacity::{PageInUse, Pages, run_capacity};
+#[cfg(feature = "arbitrary")]
+pub use corrupt::run_corrupt;
+#[cfg(feature = "std")]
+pub use hook::run_hook;
 pub use mapping::run_mapping;
 pub use owner::{Data, Owner};
+pub use raw_pfn::run_raw_pfn;
 
 /// Runs a history against this crate, and looks after every step.
 ///

@@ -7,21 +7,18 @@ use crate::folio::{
     Busy, CountError, Folio, FolioMap, FolioPin, FolioSet, Put, RawFolio, RawMap, RawPin,
 };
 use crate::model::Kind;
-use crate::pgmap::{FolioDesc, PgmapCore, RawUnique, UniqueFolio};
+use crate::pgmap::{FolioDesc, PgmapCore, PgmapOps, RawUnique, UniqueFolio};
 use crate::units::Pfn;
 
-pub(super) fn unique<D: Data>(
-    core: &PgmapCore<Owner<D>>,
+pub(super) fn unique<O: PgmapOps>(
+    core: &PgmapCore<O>,
     raw: RawUnique,
-) -> Option<UniqueFolio<'_, Owner<D>>> {
+) -> Option<UniqueFolio<'_, O>> {
     // SAFETY: It left the table just now, came from a handle of this pgmap, and is not kept.
     unsafe { core.unique_from_raw(raw) }
 }
 
-pub(super) fn folio<D: Data>(
-    core: &PgmapCore<Owner<D>>,
-    raw: RawFolio,
-) -> Option<Folio<'_, Owner<D>>> {
+pub(super) fn folio<O: PgmapOps>(core: &PgmapCore<O>, raw: RawFolio) -> Option<Folio<'_, O>> {
     // SAFETY: As for `unique`. A reference that is found by its page may be another's in the table,
     // of which no handle is alive; the word says that the folio is, and its data with it.
     unsafe { core.folio_from_raw(raw) }

@@ -348,7 +348,9 @@ impl Index<'_> {
             let with_table = self.meta.region(region, RegionLine::Table);
             for index in 0..LINE_WORDS {
                 let (first, last) = self.geometry().region_bits(region);
-                let mut bits = line::word(with_table, index) & between(index, first, last);
+                let mask =
+                    if seeded!(CorruptStats) { u64::MAX } else { between(index, first, last) };
+                let mut bits = line::word(with_table, index) & mask;
                 // Ends: a bit is taken away on every turn.
                 while bits != 0 {
                     let bit = index * WORD_BITS + bits.trailing_zeros() as usize;

@@ -92,9 +92,10 @@ impl<'a> Index<'a> {
         let block = (current & PLACE).checked_sub(1)?;
         // Corrupt metadata must not lead out of the extent.
         let block = Block(block as usize);
-        let is_inside = block.0 < self.geometry().nr_blocks();
-        let table = self.meta.table_known(block, (current >> TABLE_SHIFT) as u32)?;
-        is_inside.then_some((block, table))
+        if self.geometry().nr_blocks() <= block.0 && !seeded!(CorruptPlace) {
+            return None;
+        }
+        Some((block, self.meta.table_known(block, (current >> TABLE_SHIFT) as u32)?))
     }
 
     /// Returns the region in which a CPU took the last blocks.

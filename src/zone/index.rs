@@ -330,7 +330,9 @@ impl<'a> Index<'a> {
     pub(super) fn take_region(&self, region: Region) -> bool {
         // Where corrupt metadata says that a region is free of which the extent has a part only,
         // or nothing, all of it would be handed out.
-        if self.geometry().nr_regions() <= region.0 || !self.geometry().is_whole_region(region) {
+        let is_whole =
+            region.0 < self.geometry().nr_regions() && self.geometry().is_whole_region(region);
+        if !is_whole && !seeded!(CorruptRegion) {
             return false;
         }
         let (word, bit) = self.meta.root_bit(RootMap::Free, region);

@@ -1,6 +1,7 @@
 //! Small worlds: every state of them, every bit of their memory.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use core::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 
 use devfolio::subject::ExpectCorrupt;
 use devfolio::{
@@ -51,6 +52,8 @@ pub struct World {
     pub unit: u8,
     pub tables: u32,
     pub fates: &'static [Fate],
+    /// Whether words are relied on from the start, or once their region was cleared.
+    pub attach: Attach,
     /// One in so many pairs of a bit and an operation is tried.
     pub stride: u64,
 }
@@ -85,7 +88,7 @@ impl World {
         let hook_context = if is_deferred { HookContext::Deferred } else { HookContext::Inline };
         let policy = Policy { hook_context, ..Policy::generic() };
         let pgmap = Pgmap::new(Owner, policy, &slots);
-        pgmap.add_extent(range, ExtentAttrs::NEW, tables, &mut lines, Attach::Zeroed).unwrap();
+        pgmap.add_extent(range, ExtentAttrs::NEW, tables, &mut lines, self.attach).unwrap();
         let built = Vec::new();
         let (turn, states, flips, operations) = (0, 0, 0, 0);
         let mut visitor =
