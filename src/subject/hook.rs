@@ -273,7 +273,7 @@ pub fn run_hook(bytes: &[u8]) -> Result<(), String> {
     let range = PfnRange::new(Pfn::new(START), NR_PAGES).map_err(|error| error.to_string())?;
     let nr_lines = MetaSize::of(range, Tables::Dense).lines();
     let mut lines: Vec<_> = (0..nr_lines).map(|_| MetaLine::default()).collect();
-    let slots = [const { ExtentSlot::new() }; 1];
+    let slots = [ExtentSlot::new()];
     let policy = Policy {
         on_drop: bytes.one_of([OnDrop::Release, OnDrop::Release, OnDrop::Keep]),
         hook_context: bytes.one_of([

@@ -156,9 +156,9 @@ fn behind_directory(bytes: &mut Bytes<'_>, extents: &[PfnRange]) -> Result<(), S
         let nr_lines = MetaSize::of(*extent, Tables::Dense).lines();
         lines.push((0..nr_lines).map(|_| MetaLine::default()).collect());
     }
-    let slots = [const { [const { ExtentSlot::new() }; 1] }; 2];
+    let slots = [[ExtentSlot::new()], [ExtentSlot::new()]];
     let pgmaps = slots.each_ref().map(|it| Pgmap::new(Owner::<()>::new(), Policy::generic(), it));
-    let dir_slots = [const { DirSlot::new() }; 2];
+    let dir_slots = [DirSlot::new(), DirSlot::new()];
     let directory = Directory::new(&dir_slots);
     for ((pgmap, range), lines) in pgmaps.iter().zip(extents).zip(&mut lines) {
         let (attrs, attach) = (ExtentAttrs::NEW, Attach::Zeroed);
