@@ -3,9 +3,10 @@
 //!
 //! Of one page, every operation meets every bit of every word that is in use, in every state. Of
 //! larger worlds, one in so many pairs of a bit and an operation is tried, other ones in each
-//! state; with `CORRUPT_ALL=1` all of them, and all words of pages that are not there
-//! (`.ci/corrupt`). Built with `--cfg sched`, each operation may access atomics a limited number
-//! of times; a hang is a panic then.
+//! state; with `CORRUPT_ALL=1` all of them (`.ci/corrupt`). Of words whose pages are not there, one
+//! pair in 997 is tried; in worlds of several pages, all of them by `.ci/corrupt`. Built with
+//! `--cfg sched`, each operation may access atomics a limited number of times; a hang is a panic
+//! then.
 
 #![allow(
     clippy::arithmetic_side_effects,
