@@ -170,12 +170,12 @@ pub use owner::{
 pub use pgmap::Bare;
 pub use pgmap::{
     AddExtentError, AllocError, AllocPolicy, AnyFolio, AnyPin, Attach, CheckReport, ClaimError,
-    Contents, DirSlot, Directory, DrainError, Drained, ExtentAttrs, ExtentSlot, FolioDesc,
-    FolioInfo, FolioKind, FreeRangeError, GetError, HookContext, HookCx, Life, LongtermPins,
-    Lookup, Magazine, Map, MemoryType, MergeError, MergeReason, Migration, NewExtent, OnDrop, P2p,
-    PageInfo, Pgmap, PgmapCore, PgmapOps, Pieces, PoisonError, Poisoned, Policy, RawUnique, Reaped,
-    RegisterError, ReviveError, SplitError, SplitReason, Stats, StillBusy, Tally, UniqueFolio,
-    UniqueSet, UnpoisonError,
+    Contents, Detached, DirSlot, Directory, DrainError, Drained, ExtentAttrs, ExtentDrained,
+    ExtentSlot, FolioDesc, FolioInfo, FolioKind, FreeRangeError, GetError, HookContext, HookCx,
+    LentMemory, Life, LongtermPins, Lookup, Magazine, Map, MemoryType, MergeError, MergeReason,
+    Migration, NewExtent, OnDrop, P2p, PageInfo, Pgmap, PgmapCore, PgmapOps, Pieces, PoisonError,
+    Poisoned, Policy, RawUnique, Reaped, RegisterError, RemoveError, ReviveError, SplitError,
+    SplitReason, Stats, StillBusy, Tally, UniqueFolio, UniqueSet, UnpoisonError,
 };
 #[cfg(all(sched, not(all(test, loom))))]
 pub use sync::on_access;

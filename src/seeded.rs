@@ -137,6 +137,16 @@ sequential {
     PoisonRestLost,
     /// a repaired page stays in quarantine
     UnpoisonForgets,
+    /// an extent that leaves still serves
+    LeavingServes,
+    /// an extent is detached while a folio of it is in use
+    DetachBusy,
+    /// a removal that is called off is called off by half
+    RestoredHalf,
+    /// the extents behind one that is detached are lost
+    UnlinkLosesRest,
+    /// a holder is not told that the device is gone
+    GoneUntold,
 }
 mapping {
     /// a leaf may be larger than the folio
@@ -243,6 +253,10 @@ concurrent {
     PinSlipsPastKill,
     /// an allocation does not look at the end of the pgmap again
     AllocFromDying,
+    /// whoever completes an end for another one looks without a fence
+    EndUnfenced,
+    /// a slot that is used again is named before it is seen to be full
+    SlotNameRelaxed,
     /// whoever lowers a hint does not look at the free bits again
     HintClearedAfterRefill,
     /// a claim that is undone raises no hints

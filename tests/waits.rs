@@ -15,6 +15,8 @@ mod world;
 
 #[path = "waits/clock.rs"]
 mod clock;
+#[path = "waits/extents.rs"]
+mod extents;
 #[path = "waits/folios.rs"]
 mod folios;
 #[path = "waits/futures.rs"]

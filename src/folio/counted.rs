@@ -72,7 +72,7 @@ impl<O: PgmapOps> FolioRef<'_, O> {
     /// Refuses new pins of a pgmap that is being removed, and of a kind that its policy refuses.
     #[inline]
     pub(super) fn check_pin(&self, kind: PinKind) -> Result<(), PinError> {
-        if self.pgmap.core().is_dying() {
+        if self.pgmap.core().is_closed(self.extent) {
             return Err(cold(PinError::Count(CountError::Dying)));
         }
         match (kind, self.pgmap.policy().longterm_pins) {
@@ -88,7 +88,7 @@ impl<O: PgmapOps> FolioRef<'_, O> {
     pub(super) fn add_pins(&self, nr: u32) -> Result<(), PinError> {
         let nr_counted = if seeded!(PinUncounted) { 0 } else { nr };
         self.add(Count::Pins, nr_counted).map_err(|error| cold(PinError::Count(error)))?;
-        if self.pgmap.core().slipped_past_kill() && !seeded!(PinSlipsPastKill) {
+        if self.pgmap.core().slipped_past_kill(self.extent) && !seeded!(PinSlipsPastKill) {
             self.sub_owned(Count::Pins, nr);
             return Err(cold(PinError::Count(CountError::Dying)));
         }

@@ -312,7 +312,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     #[inline]
     pub fn try_get(&self, pfn: Pfn) -> Result<Folio<'_, O>, GetError> {
         let folio = Folio::new(self.get(pfn)?);
-        if self.core().slipped_past_kill() {
+        if self.core().slipped_past_kill(folio.at.extent) {
             // The drop may be the last one: it is the full put, hook and all.
             return Err(cold(GetError::Dying));
         }
@@ -334,10 +334,13 @@ impl<O: PgmapOps> PgmapCore<O> {
             return Err(ReviveError::Dying);
         }
         let at = self.find_parked(head, Kind::Kept)?;
+        if self.core().is_closed(at.extent) {
+            return Err(ReviveError::Dying);
+        }
         let order = at.word.revive().map_err(|bits| Self::wrong_state(head, at.head, bits))?;
         self.count_unparked(Kind::Kept, order);
         let folio = Folio::new(at);
-        if self.core().slipped_past_kill() {
+        if self.core().slipped_past_kill(at.extent) {
             // Parked again, as it was; unless somebody found it meanwhile, whose put is the last.
             if let Ok(folio) = folio.try_freeze() {
                 folio.keep();

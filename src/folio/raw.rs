@@ -175,10 +175,13 @@ impl<O: PgmapOps> PgmapCore<O> {
             return Err(CountError::Dying);
         }
         let at = self.covering(pfn)?;
+        if self.core().is_closed(at.extent) {
+            return Err(CountError::Dying);
+        }
         let covers = |order| covers(at.head, order, pfn);
         let added = at.word.add(count, nr, Gate::Newcomer, covers);
         added.map_err(|refused| CountError::refused(refused, count, at.head, pfn))?;
-        if nr != 0 && self.core().slipped_past_kill() {
+        if nr != 0 && self.core().slipped_past_kill(at.extent) {
             // The counts are this call's own, and may be the last ones.
             let _ = self.drop_counts(at, count, nr, pfn);
             return Err(CountError::Dying);

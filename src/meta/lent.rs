@@ -24,6 +24,11 @@ impl<T: ?Sized> Lent<T> {
         Self(unsafe { NonNull::new_unchecked(core::ptr::from_ref(lent).cast_mut()) })
     }
 
+    /// Returns the pointer that the borrow was.
+    pub(crate) const fn into_ptr(self) -> NonNull<T> {
+        self.0
+    }
+
     /// Returns the borrow, for as long as the container is borrowed.
     #[inline]
     pub(crate) const fn get(&self) -> &T {

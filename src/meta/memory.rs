@@ -4,12 +4,13 @@ use super::layout::{
     Block, Geometry, INDICES_PER_WORD, Layout, POISON_LINES_MAX, Region, RootMap, TABLE_BITS,
     TABLE_CELLS, page_bit,
 };
-#[cfg(any(test, feature = "model"))]
-use super::line::WordKind;
 use super::word::Word;
 use super::{BLOCK_PAGES, CPUS, HINTS_BLOCK, LINE_WORDS, Lent, MetaLine, Tables, WORD_BITS};
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Order, PfnRange};
+
+#[cfg(any(test, feature = "model"))]
+mod parts;
 
 /// The lines of a region.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -91,6 +92,18 @@ mod def {
             let lines = unsafe { Lent::new(lines) };
             // INVARIANT: 1 by the comparison, 2 by construction.
             Ok(Self { lines, first, layout, geometry, trusted })
+        }
+
+        /// Returns the lines to whoever lent them.
+        ///
+        /// # Safety
+        ///
+        /// They were lent exclusively for `'m`, and nobody else reaches them any more.
+        #[expect(unsafe_code, reason = "the lifetime of the lines comes from the caller")]
+        pub(crate) unsafe fn into_lines<'m>(self) -> &'m mut [MetaLine] {
+            // SAFETY: By the caller's contract this is the only way to the lines; each word of
+            // them is an atomic, so that the shared borrow could be written through.
+            unsafe { self.lines.into_ptr().as_mut() }
         }
 
         /// Returns a line by its offset.
@@ -437,44 +450,6 @@ impl Meta {
             clear(self.line(offset));
         }
     }
-
-    /// Calls `visit_fn` with every word that is neither a hint nor a mover nor a CPU's place, line
-    /// by line, and with what the words are.
-    ///
-    /// Those words are the state: two images are equal exactly if they are.
-    #[cfg(any(test, feature = "model"))]
-    pub(crate) fn for_each_part(&self, mut visit_fn: impl FnMut(&[AtomicU64], WordKind)) {
-        let one = core::slice::from_ref;
-        visit_fn(one(self.pool()), WordKind::Structure);
-        for index in 0..self.root_words() {
-            visit_fn(one(self.root(RootMap::Free, index)), WordKind::Structure);
-            visit_fn(one(self.root(RootMap::Clean, index)), WordKind::Clean);
-        }
-        for region in (0..self.geometry().nr_regions()).map(Region) {
-            let (first, last) = self.geometry().region_bits(region);
-            if !self.is_init(region) {
-                // Lazy initialisation does not show: the region reads as it will be then.
-                let zero = MetaLine::default();
-                visit_fn(zero.words(), WordKind::Structure);
-                visit_fn(zero.words(), WordKind::Clean);
-                (first..=last).for_each(|_| visit_fn(&zero.words()[..1], WordKind::State));
-                continue;
-            }
-            visit_fn(self.region(region, RegionLine::Free).words(), WordKind::Structure);
-            visit_fn(self.region(region, RegionLine::Clean).words(), WordKind::Clean);
-            let [first, last] = [first, last].map(|bit| self.geometry().block_at(region, bit));
-            let nr_blocks = (last.0 - first.0 + 1) as u64;
-            self.parts(self.layout().slots, first.0 as u64, nr_blocks)
-                .for_each(|slots| visit_fn(slots, WordKind::State));
-            for (block, table) in self.tables_of(first, last) {
-                visit_fn(one(self.index_cell(block).0), WordKind::Structure);
-                let cells = table.lines();
-                cells.iter().for_each(|line| visit_fn(line.words(), WordKind::State));
-                visit_fn(table.free().words(), WordKind::Structure);
-                visit_fn(table.clean().words(), WordKind::Clean);
-            }
-        }
-    }
 }
 
 /// Tables that were taken out of the pool and belong to no block yet.
@@ -569,14 +544,13 @@ impl<'a> Table<'a> {
         &self.bits[0]
     }
 
-    /// Returns the clean bits; without its free bit, a bit says what the page was like when it was
-    /// taken.
+    /// Returns the clean bits; without its free bit, a bit says what the page was when taken.
     #[inline]
     pub(crate) const fn clean(self) -> &'a MetaLine {
         &self.bits[1]
     }
 
-    /// Returns the word with the hint mask in its low bits.
+    /// Returns the word whose low bits are the hint mask.
     pub(crate) fn hints(self) -> &'a AtomicU64 {
         self.meta.word_at(self.meta.layout().owners, u64::from(self.index))
     }

@@ -40,6 +40,21 @@ impl PrivateMem {
     }
 }
 
+impl PrivateMem {
+    /// Returns the places to whoever lent them.
+    ///
+    /// # Safety
+    ///
+    /// They were lent exclusively for `'m` as places of the type `P`, and nobody else reaches them
+    /// any more.
+    pub(crate) unsafe fn into_places<'m, P>(self) -> &'m mut [MaybeUninit<P>] {
+        // SAFETY: By invariant 1 there are `len` places, which nobody else reaches by the contract.
+        unsafe {
+            core::slice::from_raw_parts_mut(self.base.cast::<MaybeUninit<P>>().as_ptr(), self.len)
+        }
+    }
+}
+
 impl fmt::Debug for PrivateMem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PrivateMem({} places)", self.len)

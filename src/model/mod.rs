@@ -66,7 +66,8 @@ pub use geometry::{ExtentPlan, Geometry, GeometryParseError, PolicyBits};
 pub use history::{HEADER, History, HistoryParseError};
 pub use op::{Op, OpParseError};
 pub use outcome::{
-    Block, FolioKind, FolioView, HookEvent, Kind, Life, Outcome, PageView, Refusal, Tally, Totals,
+    Block, ExtentView, FolioKind, FolioView, HookEvent, Kind, Life, Outcome, PageView, Refusal,
+    Tally, Totals,
 };
 pub use reference::Reference;
 pub use run::{Divergence, Looks, Report, run};

@@ -465,6 +465,26 @@ operations! {
         /// The page.
         at: At,
     }
+    /// Begins to remove an extent.
+    RemoveExtent = "remove-extent" * 2 {
+        /// A page of it.
+        at: At,
+    }
+    /// Says that the device of an extent is gone.
+    LoseExtent = "lose-extent" * 1 {
+        /// A page of it.
+        at: At,
+    }
+    /// Calls the removal of an extent off.
+    RestoreExtent = "restore-extent" * 2 {
+        /// A page of it.
+        at: At,
+    }
+    /// Takes a drained extent away, and its memory back.
+    DetachExtent = "detach-extent" * 3 {
+        /// A page of it.
+        at: At,
+    }
 }
 
 /// Why a line is no operation.

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use crate::units::{Order, Pfn};
+use crate::units::{Order, Pfn, PfnRange};
 
 /// A folio that was handed out exclusively.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -167,6 +167,10 @@ pub enum Refusal {
     NotBad,
     /// The list of bad pages is full.
     NoRoom,
+    /// Nobody has begun to remove the extent.
+    NotDying,
+    /// The device of the extent is gone.
+    Gone,
     /// Any other reason; never legal.
     Other,
 }
@@ -193,6 +197,11 @@ pub enum HookEvent {
         pfn: Pfn,
         /// The head of the folio that has it, if one has.
         head: Option<Pfn>,
+    },
+    /// The owner was told that the device of a folio is gone.
+    Gone {
+        /// The head.
+        head: Pfn,
     },
 }
 
@@ -230,6 +239,17 @@ pub struct FolioView {
     pub maps: u32,
     /// Whether it is closed.
     pub closed: bool,
+}
+
+/// An extent as anybody can see it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ExtentView {
+    /// Its pages.
+    pub range: PfnRange,
+    /// How far its removal has come.
+    pub life: Life,
+    /// Whether its device is gone.
+    pub is_gone: bool,
 }
 
 /// One page as anybody can see it.

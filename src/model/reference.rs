@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::geometry::Geometry;
 use super::op::Op;
-use super::outcome::{FolioView, HookEvent, Outcome, PageView, Totals};
+use super::outcome::{ExtentView, FolioView, HookEvent, Outcome, PageView, Totals};
 use super::spec::Spec;
 use super::subject::{Caps, Limits, Subject};
 use crate::units::{Pfn, PfnRange};
@@ -58,6 +58,11 @@ impl Subject for Reference {
         true
     }
 
+    fn extents(&self, list: &mut Vec<ExtentView>) -> bool {
+        list.extend(self.spec.extent_views());
+        true
+    }
+
     fn totals(&self) -> Option<Totals> {
         Some(self.spec.totals())
     }
@@ -69,6 +74,7 @@ impl Subject for Reference {
             words.push(folio.order.as_u8().into());
             words.extend(counts.map(u64::from));
         }
+        words.extend(self.spec.extent_views().iter().map(|extent| extent.life as u64));
         words.push(self.spec.totals().clean_pages);
     }
 

@@ -191,6 +191,10 @@ impl<'s, S: Subject> Runner<'s, S> {
         if subject.free_runs(&mut runs) {
             differ("free runs", &runs, &spec.free_ranges())?;
         }
+        let mut extents = Vec::new();
+        if subject.extents(&mut extents) {
+            differ("extents", &extents, &spec.extent_views())?;
+        }
         let has_totals =
             self.is_over || self.looks == Looks::Few || self.report.steps % TOTALS == 0;
         if let Some(mut totals) = has_totals.then(|| subject.totals()).flatten() {

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::op::Op;
-use super::outcome::{FolioView, HookEvent, Kind, Outcome, PageView, Totals};
+use super::outcome::{ExtentView, FolioView, HookEvent, Kind, Outcome, PageView, Totals};
 use crate::units::{Pfn, PfnRange};
 
 /// The largest values of the three counts.
@@ -83,6 +83,9 @@ pub trait Subject {
 
     /// Appends the longest runs of free pages, ascending; returns whether it can list them.
     fn free_runs(&self, list: &mut Vec<PfnRange>) -> bool;
+
+    /// Appends all extents, in the order of their coming; returns whether it can list them.
+    fn extents(&self, list: &mut Vec<ExtentView>) -> bool;
 
     /// Returns its statistics, if it has any.
     fn totals(&self) -> Option<Totals>;

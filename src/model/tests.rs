@@ -190,6 +190,10 @@ impl Subject for Mutant {
         self.inner.free_runs(list)
     }
 
+    fn extents(&self, list: &mut Vec<ExtentView>) -> bool {
+        self.inner.extents(list)
+    }
+
     fn totals(&self) -> Option<Totals> {
         self.inner.totals()
     }

@@ -145,7 +145,7 @@ pub enum ClaimError {
         /// The limit.
         max: Order,
     },
-    /// The pgmap is being removed.
+    /// The pgmap, or the extent, is being removed.
     Dying,
     /// The range has more folios than the storage that was lent.
     TooManyPieces {
@@ -230,6 +230,8 @@ impl Misses {
 pub(super) enum TooLate {
     /// The pgmap is dying.
     Dying,
+    /// The extent is being removed.
+    Leaving,
     /// A page of it is bad.
     Poisoned,
 }
@@ -238,13 +240,13 @@ impl TooLate {
     pub(super) const fn alloc_error(self, order: Order) -> AllocError {
         match self {
             Self::Dying => AllocError::Dying,
-            Self::Poisoned => AllocError::Contended { order },
+            Self::Leaving | Self::Poisoned => AllocError::Contended { order },
         }
     }
 
     pub(super) const fn claim_error(self, pfn: Pfn) -> ClaimError {
         match self {
-            Self::Dying => ClaimError::Dying,
+            Self::Dying | Self::Leaving => ClaimError::Dying,
             Self::Poisoned => ClaimError::Contended { pfn },
         }
     }
@@ -283,10 +285,13 @@ impl<O: PgmapOps> PgmapCore<O> {
         if policy.alloc == AllocPolicy::ClaimOnly || policy.max_order < order {
             return None;
         }
+        if self.core.is_ending() {
+            return None;
+        }
         let extent = self.core.first_extent()?;
         let (grant, word) = extent.index().claim_at_hand(order, self.ops.cpu_hint())?;
         let at = self.begin_at(extent, word, grant.head, order);
-        if self.is_too_late() || extent.holds_poison(grant.head, order) {
+        if self.is_too_late(extent) || extent.holds_poison(grant.head, order) {
             // Word by word, so that a folio that is kept stays in registers.
             self.give_up(extent, word, grant.head, order);
             return None;
@@ -307,11 +312,12 @@ impl<O: PgmapOps> PgmapCore<O> {
         self.check_request(&request)?;
         let mut misses = Misses::default();
         let mut order = Some(request.order);
-        // Ends: the order falls on every turn, or one more bad page is in quarantine.
+        // Ends: the order falls on every turn, one more bad page is in quarantine, or one more
+        // extent is on its way out.
         while let Some(this) = order.filter(|&order| request.least <= order) {
             match self.try_alloc(&request, this, true, &mut misses) {
                 Some(folio) => match self.admit(folio) {
-                    Err(TooLate::Poisoned) => {}
+                    Err(TooLate::Poisoned | TooLate::Leaving) => {}
                     admitted => return admitted.map_err(|late| late.alloc_error(this)),
                 },
                 None => order = this.shrink(),
@@ -346,7 +352,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         misses: &mut Misses,
     ) -> Option<UniqueFolio<'_, O>> {
         let cpu = self.ops.cpu_hint();
-        for extent in self.core.extents() {
+        for extent in self.core.open_extents() {
             let Some(want) = request.want(extent, order) else { continue };
             match extent.index().claim(&want, request.content, cpu, may_fracture) {
                 Ok(grant) => return self.begin(extent, grant, order),
@@ -360,6 +366,10 @@ impl<O: PgmapOps> PgmapCore<O> {
         // A search that undid something may have hidden it from the scan of a removal; an undo
         // ends behind a fence.
         self.after_release();
+        if self.core.is_dying() {
+            // No extent was open because none is.
+            return AllocError::Dying;
+        }
         if misses.is_contended {
             return AllocError::Contended { order };
         }
@@ -407,10 +417,11 @@ impl<O: PgmapOps> PgmapCore<O> {
         FolioRef { pgmap: self, extent, word, head }
     }
 
-    /// Returns whether pages that were just taken have to go back: the pgmap is dying.
+    /// Returns whether pages that were just taken from `extent` have to go back: it, or the whole
+    /// pgmap, is dying.
     #[inline]
-    pub(super) fn is_too_late(&self) -> bool {
-        self.core.slipped_past_kill() && !seeded!(AllocFromDying)
+    pub(super) fn is_too_late(&self, extent: &Extent) -> bool {
+        self.core.slipped_past_kill(extent) && !seeded!(AllocFromDying)
     }
 
     /// Takes a fresh folio back if the pgmap began to die meanwhile, or a page of it is bad: a
@@ -419,8 +430,8 @@ impl<O: PgmapOps> PgmapCore<O> {
         &'a self,
         folio: UniqueFolio<'a, O>,
     ) -> Result<UniqueFolio<'a, O>, TooLate> {
-        let late = if self.is_too_late() {
-            TooLate::Dying
+        let late = if self.is_too_late(folio.at().extent) {
+            if self.core.is_dying() { TooLate::Dying } else { TooLate::Leaving }
         } else if folio.at().extent.holds_poison(folio.at().head, folio.order()) {
             TooLate::Poisoned
         } else {
@@ -463,6 +474,9 @@ impl<O: PgmapOps> PgmapCore<O> {
             .extent_of(head)
             .filter(|extent| extent.range().contains_range(range) || seeded!(ClaimPastEnd));
         let extent = extent.ok_or(ClaimError::Outside { range })?;
+        if self.core.is_closed(extent) {
+            return Err(ClaimError::Dying);
+        }
         let folio = self.try_claim(extent, head, order)?;
         self.admit(folio).map_err(|late| late.claim_error(head))
     }

@@ -21,12 +21,12 @@ pub(crate) enum AddRefused {
 impl AnyPlace<'_> {
     /// Adds counts for somebody new who has found the folio by its page `pfn`.
     pub(crate) fn add(&self, count: Count, nr: u32, pfn: Pfn) -> Result<(), AddRefused> {
-        if self.owner.core().is_dying() {
+        if self.owner.core().is_closed_at(self.head) {
             return Err(AddRefused::Dying);
         }
         let covers = |order: Order| covers(self.head, order, pfn);
         self.word.add(count, nr, Gate::Newcomer, covers).map_err(AddRefused::Word)?;
-        if nr != 0 && self.owner.core().slipped_past_kill() {
+        if nr != 0 && self.owner.core().slipped_past_kill_at(self.head) {
             // The counts are this call's own, and may be the last ones.
             let _ = self.sub(count, nr);
             return Err(AddRefused::Dying);

@@ -80,7 +80,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         }
         let mut left = nr_pages;
         let mut has_no_tables = false;
-        for extent in self.core().extents() {
+        for extent in self.core().open_extents() {
             let Some(part) = request.part_of(extent) else { continue };
             let is_fractured = request.order < Order::BLOCK;
             let (stock, units) = ((part, request.content), (unit.max(request.align), unit));
@@ -118,6 +118,9 @@ impl<O: PgmapOps> PgmapCore<O> {
         }
         let extent = self.core().extents().find(|extent| extent.range().contains_range(range));
         let extent = extent.ok_or(ClaimError::Outside { range })?;
+        if self.core.is_closed(extent) {
+            return Err(ClaimError::Dying);
+        }
         self.claim_tiles(extent, range, Content::Any, descs)
     }
 
@@ -190,7 +193,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         let mut storage = descs;
         let mut misses = Misses::default();
         let mut pieces = None;
-        for extent in self.core().extents() {
+        for extent in self.core().open_extents() {
             let Some(part) = request.part_of(extent) else { continue };
             let is_down = request.direction == crate::zone::Direction::TopDown;
             let fits = extent.index().fits(part, nr_pages, request.align, is_down);
@@ -211,7 +214,9 @@ impl<O: PgmapOps> PgmapCore<O> {
                     }
                     Err(ClaimError::TooManyPieces { needed, len }) => pieces = Some((needed, len)),
                     Err(ClaimError::NoTables { .. }) => misses.note(Miss::NoTables),
-                    Err(ClaimError::Dying) => return Err(AllocError::Dying),
+                    Err(ClaimError::Dying) if self.core.is_dying() => {
+                        return Err(AllocError::Dying);
+                    }
                     Err(_) => misses.note(Miss::Contended),
                 }
                 storage = descs;

@@ -187,8 +187,8 @@ impl<O: PgmapOps> PgmapCore<O> {
             // ORDERING: Relaxed. Taken at rest.
             image.extend(extent.meta.poison_words().map(|word| word.load(Ordering::Relaxed)));
         }
-        // ORDERING: Relaxed. Taken at rest.
-        image.push(self.core.life.load(Ordering::Relaxed));
+        image.extend(self.core.extents().map(|extent| extent.end.state()));
+        image.push(self.core.end.state());
         // ORDERING: Relaxed. Taken at rest.
         image.push(self.core.condemned.load(Ordering::Relaxed));
     }
@@ -219,12 +219,23 @@ impl<O: PgmapOps<Private = ()>> PgmapCore<O> {
             extent.index().announce_all();
         }
         let lists = self.core.extents().flat_map(|extent| extent.meta.poison_words());
-        for cell in lists.chain([&self.core.life, &*self.core.condemned]) {
+        for cell in lists {
             match words.next() {
                 // ORDERING: Relaxed. Done at rest.
                 Some(&value) => cell.store(value, Ordering::Relaxed),
                 None => is_fit = false,
             }
+        }
+        let mut nr_leaving = 0;
+        for extent in self.core.extents() {
+            is_fit &= words.next().is_some_and(|&state| extent.end.restore(state, 0));
+            nr_leaving = u64::wrapping_add(nr_leaving, extent.end.is_dying().into());
+        }
+        is_fit &= words.next().is_some_and(|&state| self.core.end.restore(state, nr_leaving));
+        match words.next() {
+            // ORDERING: Relaxed. Done at rest.
+            Some(&link) => self.core.condemned.store(link, Ordering::Relaxed),
+            None => is_fit = false,
         }
         self.core.extents().for_each(Extent::refresh_poison);
         is_fit && words.next().is_none()

@@ -58,8 +58,10 @@ impl<O: PgmapOps<Private = ()>> PgmapCore<O> {
     fn words(&self) -> impl Iterator<Item = &AtomicU64> {
         let core = &self.core;
         let lent = core.extents().flat_map(|extent| extent.meta.words_in_memory());
-        let outside = [&core.life, &*core.condemned, &*core.kept_pages, &*core.condemned_pages];
+        let outside =
+            [core.end.word(), &*core.condemned, &*core.kept_pages, &*core.condemned_pages];
         let poison = core.extents().flat_map(Extent::poison_state);
-        lent.chain(outside).chain([&*core.shortages]).chain(poison)
+        let ends = core.extents().map(|extent| extent.end.word());
+        lent.chain(outside).chain([&*core.shortages]).chain(poison).chain(ends)
     }
 }

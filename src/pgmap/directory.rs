@@ -292,9 +292,9 @@ pub struct AnyFolio<'d> {
 
 impl<'d> AnyFolio<'d> {
     fn get(owner: &'d (dyn AnyOwner + 'd), pfn: Pfn) -> Result<Self, GetError> {
-        let (_, found) = owner.core().get(pfn)?;
+        let (extent, found) = owner.core().get(pfn)?;
         let folio = Self::new(AnyPlace { owner, word: found.word, head: found.head });
-        if owner.core().slipped_past_kill() {
+        if owner.core().slipped_past_kill(extent) {
             return Err(GetError::Dying);
         }
         Ok(folio)

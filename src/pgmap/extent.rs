@@ -2,10 +2,11 @@
 
 use core::fmt;
 
+use super::life::End;
 use super::poison::Poison;
 use crate::meta::word::{Bits, Word};
 use crate::meta::{BLOCK_PAGES, Block, Meta, PAGE_LEVELS, PrivateMem, REGION_BLOCKS, page_bit};
-use crate::sync::{AtomicU64, FillOnce, const_unless_loom};
+use crate::sync::{FillOnce, Link, const_unless_loom};
 use crate::units::{Order, Pfn, PfnRange};
 use crate::zone::Index;
 
@@ -53,11 +54,11 @@ pub enum Attach {
 
 /// The place of one extent in the table that the caller lends to a pgmap.
 ///
-/// A slot serves one extent, once. Pgmaps may share a table.
+/// A slot serves one extent at a time. Pgmaps may share a table.
 pub struct ExtentSlot {
     /// The next slot of the same pgmap, plus one.
-    pub(super) next: AtomicU64,
-    extent: FillOnce<Extent>,
+    pub(super) next: Link,
+    pub(super) extent: FillOnce<Extent>,
 }
 
 impl ExtentSlot {
@@ -65,7 +66,7 @@ impl ExtentSlot {
         /// Creates an empty slot.
         #[must_use]
         pub const fn new() -> Self {
-            Self { next: AtomicU64::new(0), extent: FillOnce::new() }
+            Self { next: Link::new(), extent: FillOnce::new() }
         }
     }
 
@@ -114,6 +115,7 @@ pub(crate) struct Extent {
     /// The place in the table of slots.
     pub(crate) slot: u16,
     pub(super) poison: Poison,
+    pub(super) end: End,
 }
 
 /// A head word that covers a page.

@@ -194,7 +194,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     fn check_plan(&self, request: &Request, nr_pages: u64, len: usize) -> Result<(), AllocError> {
         let order = request.order.min(Order::floor_log2(nr_pages).unwrap_or(Order::ZERO));
         let mut units = Units::default();
-        for extent in self.core().extents() {
+        for extent in self.core().open_extents() {
             let Some(part) = request.part_of(extent) else { continue };
             if extent.index().add_units(
                 (part, request.content),

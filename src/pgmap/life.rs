@@ -1,13 +1,13 @@
-//! Live, dying, drained: how a pgmap ends.
+//! Live, dying, drained: how a pgmap ends, and how one of its extents does.
 
 use super::extent::{Extent, Found};
 use super::info::{FolioInfo, FolioKind};
 use super::owner::Core;
 use crate::meta::word::Kind;
-use crate::sync::{Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, ParkKey, const_unless_loom, fence};
 use crate::units::Pfn;
 
-/// Where the life of a pgmap stands.
+/// Where the life of a pgmap, or of one of its extents, stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Life {
@@ -19,11 +19,117 @@ pub enum Life {
     Drained,
 }
 
-const LIVE: u64 = 0;
+/// The end has begun.
 const DYING: u64 = 1;
+/// The end has come.
 const DRAINED: u64 = 2;
+/// What is ending is out of reach: it ends without notice.
+const GONE: u64 = 4;
+/// In the word of an extent, one more beginning of an end; in that of a pgmap, one extent that is
+/// on its way out.
+const TURN: u64 = 8;
 
-/// A folio that keeps a dying pgmap from being drained.
+/// How far the end of a pgmap, or of one extent, has come.
+#[derive(Debug)]
+pub(crate) struct End(AtomicU64);
+
+impl End {
+    const_unless_loom! {
+        pub(super) const fn new() -> Self {
+            Self(AtomicU64::new(0))
+        }
+    }
+
+    pub(super) fn life(&self) -> Life {
+        // ORDERING(dying): Acquire; what was drained before is seen with it.
+        match self.0.load(Ordering::Acquire) & (DYING | DRAINED) {
+            0 => Life::Live,
+            DYING => Life::Dying,
+            _ => Life::Drained,
+        }
+    }
+
+    /// Returns whether anything is ending: this, or, if it is a pgmap, one of its extents.
+    #[inline]
+    fn is_ending(&self) -> bool {
+        // ORDERING(dying): Relaxed, behind the fence of who took or gave something. A refusal says
+        // nothing but that the end has begun; `life` says more.
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    /// Returns whether the end of this has begun.
+    #[inline]
+    pub(super) fn is_dying(&self) -> bool {
+        // ORDERING(dying): Relaxed, as above.
+        self.0.load(Ordering::Relaxed) & DYING != 0
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        // ORDERING: Relaxed. Who needs to know was told by other means, or is too early.
+        self.0.load(Ordering::Relaxed) & GONE != 0
+    }
+
+    /// Says that what is ending is out of reach; true for whoever said so first.
+    pub(super) fn lose(&self) -> bool {
+        // ORDERING: Relaxed. Those who have to know are told.
+        self.0.fetch_or(GONE, Ordering::Relaxed) & GONE == 0
+    }
+
+    /// Begins the end; the caller looks what is left behind a fence.
+    fn begin(&self) {
+        // ORDERING(dying): Release half: who completes the end is behind its beginning.
+        self.0.fetch_or(DYING, Ordering::Release);
+    }
+
+    /// Returns the word itself.
+    #[cfg(feature = "model")]
+    pub(super) const fn word(&self) -> &AtomicU64 {
+        &self.0
+    }
+
+    /// Returns how far the end has come, as one number.
+    #[cfg(any(test, feature = "model"))]
+    pub(super) fn state(&self) -> u64 {
+        // ORDERING: Relaxed. Taken at rest.
+        self.0.load(Ordering::Relaxed) & (DYING | DRAINED | GONE)
+    }
+
+    /// Puts back what [`End::state`] returned, with so many turns or extents that are leaving.
+    #[cfg(any(test, feature = "model"))]
+    pub(super) fn restore(&self, state: u64, nr_turns: u64) -> bool {
+        // ORDERING: Relaxed. Done at rest.
+        self.0.store(state | nr_turns.wrapping_mul(TURN), Ordering::Relaxed);
+        state < TURN
+    }
+
+    /// Completes the end if it has begun and `is_idle_fn` finds nothing left; true for whoever did.
+    fn settle(&self, is_idle_fn: impl Fn() -> bool) -> bool {
+        // ORDERING(dying): Acquire half of the beginning.
+        let mut seen = self.0.load(Ordering::Acquire);
+        // Ends: a turn is repeated only when an extent began or ceased to leave, or this end was
+        // called off and began anew.
+        while seen & (DYING | DRAINED) == DYING {
+            // ORDERING(dying): between the flag and the scan: whoever took something and did not
+            // see the flag did so before this fence, and the scan sees what was taken.
+            if !seeded!(EndUnfenced) {
+                fence(Ordering::SeqCst);
+            }
+            if !is_idle_fn() {
+                return false;
+            }
+            let next = seen | DRAINED;
+            // ORDERING(dying): Release, so that who sees the end sees all that led to it; Acquire
+            // half of another beginning.
+            match self.0.compare_exchange(seen, next, Ordering::Release, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        false
+    }
+}
+
+/// A folio that keeps what is dying, a pgmap or an extent, from being drained.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct StillBusy {
     /// The first page that is neither free nor in quarantine.
@@ -42,56 +148,82 @@ impl core::error::Error for StillBusy {}
 
 impl Core {
     pub(super) fn life(&self) -> Life {
-        // ORDERING(dying): Acquire; what was drained before is seen with it.
-        match self.life.load(Ordering::Acquire) {
-            LIVE => Life::Live,
-            DYING => Life::Dying,
-            _ => Life::Drained,
-        }
+        self.end.life()
     }
 
-    /// Returns whether new folios and counts are refused.
+    /// Returns whether new folios and counts are refused, wherever they are.
     #[inline]
     pub(crate) fn is_dying(&self) -> bool {
-        // ORDERING(dying): Relaxed, behind the fence of who took or gave something. A refusal says
-        // nothing but that the end has begun; `life` says more.
-        self.life.load(Ordering::Relaxed) != LIVE
+        self.end.is_dying()
+    }
+
+    /// Returns whether this pgmap or one of its extents is ending: one look, after which what comes
+    /// from an extent has to be looked at more closely.
+    #[inline]
+    pub(crate) fn is_ending(&self) -> bool {
+        self.end.is_ending()
+    }
+
+    /// Returns whether nothing new may come from `extent`.
+    #[inline]
+    pub(crate) fn is_closed(&self, extent: &Extent) -> bool {
+        self.is_ending() && self.is_leaving(extent)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn is_leaving(&self, extent: &Extent) -> bool {
+        self.is_dying() || extent.end.is_dying() && !seeded!(LeavingServes)
+    }
+
+    /// Does as [`Core::is_closed`], for the extent that has `pfn`.
+    #[inline]
+    pub(crate) fn is_closed_at(&self, pfn: Pfn) -> bool {
+        self.is_ending() && self.is_leaving_at(pfn)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn is_leaving_at(&self, pfn: Pfn) -> bool {
+        self.is_dying() || self.extent_of(pfn).is_none_or(|extent| extent.end.is_dying())
     }
 
     /// Sets the flag that refuses whatever is new; the caller owes a look whether that was the end.
     pub(super) fn begin_end(&self) {
         // ORDERING(dying): the flag is set before the scan looks; a second kill changes nothing.
-        // Relaxed, in front of the fence.
-        let _ = self.life.compare_exchange(LIVE, DYING, Ordering::Relaxed, Ordering::Relaxed);
+        self.end.begin();
         // ORDERING(dying): the one half.
         fence(Ordering::SeqCst);
     }
 
-    /// Completes the removal if nothing is left; returns whether this call did.
-    ///
-    /// # Errors
-    ///
-    /// Returns what a dying pgmap waits for.
-    pub(super) fn settle_life(&self) -> Result<bool, StillBusy> {
-        if self.life() != Life::Dying {
-            return Ok(false);
+    /// Completes each removal of which nothing is left, of extents and of the pgmap, and calls
+    /// `ended_fn` with the key of each that this call completed.
+    pub(super) fn settle(&self, ended_fn: impl Fn(ParkKey)) {
+        for extent in self.extents() {
+            if extent.settle() {
+                ended_fn(extent.removal_key());
+            }
         }
-        if let Some(busy) = self.first_busy() {
-            return Err(busy);
+        if self.end.settle(|| self.first_busy().is_none()) {
+            ended_fn(ParkKey::Removal);
         }
-        // ORDERING(dying): Release, so that who sees the end sees all that led to it.
-        let end = self.life.compare_exchange(DYING, DRAINED, Ordering::Release, Ordering::Relaxed);
-        Ok(end.is_ok())
     }
 
     /// Returns the first page that is neither free nor in quarantine.
     pub(super) fn first_busy(&self) -> Option<StillBusy> {
-        let busy = self.extents().find_map(Extent::first_busy);
-        if busy.is_none() {
-            // ORDERING(dying): Acquire; whoever finds nothing in use is behind all uses.
-            fence(Ordering::Acquire);
-        }
-        busy
+        self.extents().find_map(Extent::first_busy)
+    }
+
+    /// Counts an extent that begins to leave; the caller fences before it looks what is left.
+    fn begin_leaving(&self) {
+        // ORDERING(dying): Relaxed, in front of the caller's fence.
+        self.end.0.fetch_add(TURN, Ordering::Relaxed);
+    }
+
+    /// Counts an extent that has left, or that stays after all.
+    pub(super) fn end_leaving(&self) {
+        // ORDERING: Relaxed. Whoever sees the count longer looks more closely, in vain.
+        self.end.0.fetch_sub(TURN, Ordering::Relaxed);
     }
 }
 
@@ -101,8 +233,44 @@ const fn is_in_the_way(kind: Kind) -> bool {
 }
 
 impl Extent {
-    fn first_busy(&self) -> Option<StillBusy> {
-        self.busy_from(self.range().start())
+    /// Returns the first page that is neither free nor in quarantine.
+    pub(super) fn first_busy(&self) -> Option<StillBusy> {
+        let busy = self.busy_from(self.range().start());
+        if busy.is_none() {
+            // ORDERING(dying): Acquire; whoever finds nothing in use is behind all uses.
+            fence(Ordering::Acquire);
+        }
+        busy
+    }
+
+    /// Completes the removal if nothing is left; true for whoever did.
+    fn settle(&self) -> bool {
+        self.end.settle(|| self.first_busy().is_none())
+    }
+
+    /// Returns what those wait on who wait for the end of the removal.
+    pub(super) const fn removal_key(&self) -> ParkKey {
+        ParkKey::ExtentRemoval(self.range().start())
+    }
+
+    /// Begins the removal, unless it has begun; the caller holds the lock of the list of extents,
+    /// and looks what is left behind a fence.
+    pub(super) fn begin_end(&self, core: &Core) {
+        if !self.end.is_dying() {
+            // A new turn, so that no scan of an end that was called off completes this one.
+            // ORDERING(dying): Relaxed, in front of the caller's fence.
+            self.end.0.fetch_add(TURN, Ordering::Relaxed);
+            self.end.begin();
+            core.begin_leaving();
+        }
+    }
+
+    /// Calls the removal off; the caller holds the lock of the list of extents.
+    pub(super) fn call_off(&self, core: &Core) {
+        let bits = if seeded!(RestoredHalf) { DYING } else { DYING | DRAINED };
+        // ORDERING: Relaxed. Whoever sees the end longer is refused longer.
+        self.end.0.fetch_and(!bits, Ordering::Relaxed);
+        core.end_leaving();
     }
 
     /// Returns the first page from `from` on that is neither free nor in quarantine.
@@ -127,7 +295,7 @@ impl Extent {
 
     /// Calls `each_fn` with every busy folio, and with the first page of each run that is on its
     /// way.
-    fn for_each_busy(&self, mut each_fn: impl FnMut(StillBusy)) {
+    pub(super) fn for_each_busy(&self, mut each_fn: impl FnMut(StillBusy)) {
         let mut from = Some(self.range().start());
         // The page behind one that was on its way.
         let mut on_its_way = None;

@@ -39,7 +39,7 @@ pub enum GetError {
         /// The limit.
         max: u32,
     },
-    /// The pgmap is being removed.
+    /// The pgmap, or the extent, is being removed.
     Dying,
 }
 
@@ -78,10 +78,14 @@ impl Core {
     /// again. The caller owes a look at [`Core::slipped_past_kill`].
     #[inline]
     pub(super) fn get(&self, pfn: Pfn) -> Result<(&Extent, Found<'_>), GetError> {
-        if self.is_dying() {
+        let is_ending = self.is_ending();
+        if is_ending && self.is_dying() {
             return Err(cold(GetError::Dying));
         }
         let extent = self.extent_of(pfn).ok_or_else(|| cold(GetError::Outside { pfn }))?;
+        if is_ending && self.is_closed(extent) {
+            return Err(cold(GetError::Dying));
+        }
         let found = extent.find(pfn).ok_or_else(|| cold(GetError::NotLive { pfn }))?;
         let covers = |order| covers(found.head, order, pfn) || seeded!(GetWithoutCover);
         match found.word.add(Count::Refs, 1, Gate::Newcomer, covers) {
@@ -90,13 +94,21 @@ impl Core {
         }
     }
 
-    /// Returns whether a count that a read-modify-write just took came too late: the pgmap is
-    /// dying, and the count has to go.
+    /// Returns whether a count or page that a read-modify-write just took from `extent` came too
+    /// late: the pgmap or the extent is dying, and what was taken has to go.
     #[inline]
-    pub(crate) fn slipped_past_kill(&self) -> bool {
+    pub(crate) fn slipped_past_kill(&self, extent: &Extent) -> bool {
         // ORDERING(dying): the other half; the count is taken before the flag is read.
         fence_after_rmw(Ordering::SeqCst);
-        self.is_dying()
+        self.is_closed(extent)
+    }
+
+    /// Does as [`Core::slipped_past_kill`], for a count on the folio at `head`.
+    #[inline]
+    pub(crate) fn slipped_past_kill_at(&self, head: Pfn) -> bool {
+        // ORDERING(dying): as above.
+        fence_after_rmw(Ordering::SeqCst);
+        self.is_closed_at(head)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::units::{Order, Pfn, PfnRange};
 
 mod condemned;
 mod extents;
+mod leave;
 mod poison;
 mod removal;
 

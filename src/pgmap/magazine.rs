@@ -131,8 +131,8 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
         while let Some(folio) = self.take_any() {
             if folio.is_clean() { folio.release_clean() } else { folio.release() }
         }
-        // What comes back there has to be looked at: it may be bad.
-        self.place.take_if(|(extent, _)| extent.has_poison());
+        // What comes back there has to be looked at: it may be bad, or the extent may leave.
+        self.place = None;
     }
 
     /// Returns the number of folios at hand.
@@ -225,7 +225,7 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
             return;
         }
         let Some(extent) = pgmap.core().first_extent() else { return };
-        if extent.has_poison() {
+        if extent.has_poison() || pgmap.core().is_closed(extent) {
             return;
         }
         let Some((handful, idle, clean)) = extent.index().claim_handful(self.order, cpu) else {
@@ -243,7 +243,7 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
         self.place = Some((extent, handful));
         (self.idle, self.clean) = (idle, clean);
         // A page that is poisoned from here on counts as a shortage.
-        if pgmap.is_too_late() || extent.has_poison() {
+        if pgmap.is_too_late(extent) || extent.has_poison() {
             self.drain();
         }
     }

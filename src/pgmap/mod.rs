@@ -10,9 +10,11 @@
 //! | edge | release half | acquire half | what it carries |
 //! |------|--------------|--------------|-----------------|
 //! | `fill-slot` | [`Pgmap::add_extent`] | every lookup | an extent is complete before it is found |
+//! | `fill-slot` | [`Pgmap::add_extent`], [`Pgmap::detach_extent`] | every lookup | a slot that is found by its name shows what it was filled with last |
 //! | `poison` | [`PgmapCore::poison`], [`PgmapCore::unpoison`] | every release, every quarantine | a page that is freed while it is poisoned is found by one side or the other |
 //! | `condemn` | a deferred last put | [`PgmapCore::reap`] | the folio's word and link, and all uses of it |
-//! | `dying` | [`PgmapCore::kill`] | every allocation, every release | an allocation that missed the flag is seen by the scan, and the other way round |
+//! | `dying` | [`PgmapCore::kill`], [`PgmapCore::remove_extent`] | whoever completes a removal | what was taken by those who did not see the flag is seen |
+//! | `dying` | [`PgmapCore::kill`], [`PgmapCore::remove_extent`] | every allocation, every release | an allocation that missed the flag is seen by the scan, and the other way round |
 //! | `dying` | every release, the last step of a removal | a scan that found nothing, [`PgmapCore::state`] | all uses happen before anybody learns the end |
 
 mod allocate;
@@ -39,6 +41,7 @@ mod owner;
 mod poison;
 mod policy;
 mod raw;
+mod remove;
 mod set;
 mod stats;
 mod unique;
@@ -70,11 +73,12 @@ pub use poison::{PoisonError, Poisoned, UnpoisonError};
 pub use policy::{
     AllocPolicy, HookContext, LongtermPins, MemoryType, Migration, OnDrop, P2p, Policy,
 };
-pub use raw::{AddExtentError, Pgmap};
+pub use raw::{AddExtentError, Detached, LentMemory, Pgmap};
+pub use remove::RemoveError;
 pub use set::{FolioDesc, UniqueSet};
 pub use stats::{Stats, Tally};
 pub use unique::{RawUnique, ReviveError, UniqueFolio};
-pub use wait::{DrainError, Drained};
+pub use wait::{DrainError, Drained, ExtentDrained};
 
 pub(crate) use any::{AnyPlace, Known};
 pub(crate) use any_pin::AddRefused;

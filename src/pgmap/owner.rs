@@ -8,12 +8,13 @@ use spin::Mutex;
 use super::extent::{Extent, ExtentSlot, Found};
 use super::folio_ref::{FolioRef, unlink};
 use super::info::{FolioInfo, PageInfo};
+use super::life::End;
 use super::ops::{HookCx, PgmapOps};
 use super::policy::{HookContext, Policy};
 use super::unique::UniqueFolio;
 use crate::meta::Lent;
 use crate::meta::word::Kind;
-use crate::sync::{AtomicU64, Ordering, OwnLine, fence};
+use crate::sync::{AtomicU64, Link, Ordering, OwnLine, fence};
 use crate::units::{Order, Pfn, PfnRange};
 use crate::zone::{After, Index};
 
@@ -21,9 +22,9 @@ use crate::zone::{After, Index};
 pub(crate) struct Core {
     pub(super) slots: Lent<[ExtentSlot]>,
     /// The first slot of this pgmap, plus one.
-    pub(super) first: AtomicU64,
+    pub(super) first: Link,
     pub(super) policy: Policy,
-    pub(super) life: AtomicU64,
+    pub(super) end: End,
     /// The condemned folios, linked through their own words.
     pub(super) condemned: OwnLine<AtomicU64>,
     /// The part of them that a reaper has taken over.
@@ -32,24 +33,26 @@ pub(crate) struct Core {
     pub(super) condemned_pages: OwnLine<AtomicU64>,
     /// How often an allocation failed for want of memory.
     pub(super) shortages: OwnLine<AtomicU64>,
-    /// Held while an extent is added.
+    /// Held while an extent is added, or begins or ceases to leave.
     pub(super) attach: Mutex<()>,
 }
 
 impl Core {
     /// Yields the extents in the order in which they were added.
     pub(crate) fn extents(&self) -> Extents<'_> {
-        // ORDERING: Relaxed. The slot that it names is acquired as it is read.
-        let next = self.first.load(Ordering::Relaxed);
+        let next = self.first.get();
         Extents { slots: self.slots.get(), next }
+    }
+
+    /// Yields the extents out of which something may be allocated.
+    pub(crate) fn open_extents(&self) -> impl Iterator<Item = &Extent> {
+        self.extents().filter(|extent| !self.is_closed(extent))
     }
 
     /// Returns the extent that was added first.
     #[inline]
     pub(super) fn first_extent(&self) -> Option<&Extent> {
-        // ORDERING: Relaxed. The slot that it names is acquired as it is read.
-        let first = self.first.load(Ordering::Relaxed);
-        let index = usize::try_from(first.checked_sub(1)?).ok()?;
+        let index = usize::try_from(self.first.get().checked_sub(1)?).ok()?;
         self.slots.get().get(index)?.extent()
     }
 
@@ -96,8 +99,7 @@ impl<'a> Iterator for Extents<'a> {
     fn next(&mut self) -> Option<&'a Extent> {
         let index = usize::try_from(self.next.checked_sub(1)?).ok()?;
         let slot = self.slots.get(index)?;
-        // ORDERING: Relaxed. The slot that it names is acquired as it is read.
-        self.next = slot.next.load(Ordering::Relaxed);
+        self.next = slot.next.get();
         slot.extent()
     }
 }

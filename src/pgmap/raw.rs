@@ -11,14 +11,16 @@ use spin::Mutex;
 
 use super::extent::{Attach, Extent, ExtentAttrs, ExtentSlot};
 use super::folio_ref::FolioRef;
+use super::life::End;
 use super::ops::PgmapOps;
 use super::owner::{Core, PgmapCore};
 use super::policy::Policy;
+use super::remove::RemoveError;
 use super::set::{FolioDesc, UniqueSet};
 use super::unique::{RawUnique, UniqueFolio};
 use crate::meta::word::Kind;
 use crate::meta::{Geometry, Lent, Meta, MetaLine, MetaSize, PrivateMem, Tables};
-use crate::sync::{AtomicU64, Ordering, OwnLine};
+use crate::sync::{AtomicU64, Link, OwnLine};
 use crate::units::{Order, Pfn, PfnRange};
 
 /// An owner's claim on extents of device memory, with the memory that it was lent.
@@ -57,9 +59,9 @@ macro_rules! new_pgmap {
             let slots = unsafe { Lent::new(slots) };
             let core = Core {
                 slots,
-                first: AtomicU64::new(0),
+                first: Link::new(),
                 policy,
-                life: AtomicU64::new(0),
+                end: End::new(),
                 condemned: OwnLine(AtomicU64::new(0)),
                 chain: Mutex::new(0),
                 kept_pages: OwnLine(AtomicU64::new(0)),
@@ -149,7 +151,7 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
         // SAFETY: As above, and everything that reads it goes through a `PgmapCore<O>`.
         let private = unsafe { PrivateMem::new(private) };
         let poison = super::poison::Poison::new();
-        let extent = Extent { meta, attrs, private, slot: index, poison };
+        let extent = Extent { meta, attrs, private, slot: index, poison, end: End::new() };
         extent.clear_poison(is_trusted);
         extent.index().attach(attrs.contents == super::Contents::Zeroed);
         slot.fill(extent);
@@ -205,8 +207,7 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
         let mut last = &self.core.first;
         // Ends: the list has no loop, since a slot is linked once.
         loop {
-            // ORDERING: Relaxed. Only the holder of the lock writes the list.
-            let next = last.load(Ordering::Relaxed);
+            let next = last.get();
             let slot =
                 next.checked_sub(1).and_then(|index| slots.get(usize::try_from(index).ok()?));
             match slot {
@@ -214,9 +215,114 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
                 None => break,
             }
         }
-        // ORDERING: Relaxed. The slot was released as it was filled; who finds its name but does
-        // not yet find it full has come before it.
-        last.store(name, Ordering::Relaxed);
+        let slot = name.checked_sub(1).and_then(|index| slots.get(usize::try_from(index).ok()?));
+        if let Some(slot) = slot {
+            // What it was followed by when it served before is over.
+            slot.next.set(0);
+        }
+        last.set(name);
+    }
+
+    /// Takes a drained extent off the list, and its memory back.
+    ///
+    /// # Errors
+    ///
+    /// Says what is in the way, and changes nothing, but that the removal has begun if an extent
+    /// has the page.
+    ///
+    /// # Context
+    ///
+    /// As for [`PgmapCore::remove_extent`].
+    pub fn take_extent(&mut self, pfn: Pfn) -> Result<LentMemory<'m, O>, RemoveError> {
+        self.remove_extent(pfn)?;
+        let detached = self.detach_extent(pfn)?;
+        // SAFETY: The pgmap is borrowed exclusively, so no call is under way, and no handle or
+        // iterator on it can be used again.
+        unsafe { detached.reclaim() }.ok_or(RemoveError::Outside { pfn })
+    }
+}
+
+/// A drained extent that is off the list, but may still be read by those who found it before.
+///
+/// Dropping it leaks its slot and its memory.
+#[must_use = "dropping it leaks the slot and the memory of the extent"]
+pub struct Detached<'a, 'm, O: PgmapOps> {
+    pgmap: &'a Pgmap<'m, O>,
+    slot: u16,
+}
+
+impl<'a, 'm, O: PgmapOps> Detached<'a, 'm, O> {
+    /// Wraps a slot that the caller took off the list of `pgmap`.
+    pub(super) const fn new(pgmap: &'a Pgmap<'m, O>, slot: u16) -> Self {
+        Self { pgmap, slot }
+    }
+
+    /// Returns the range of the extent.
+    #[must_use]
+    pub fn range(&self) -> Option<PfnRange> {
+        Some(self.slot()?.extent()?.range())
+    }
+
+    fn slot(&self) -> Option<&'a ExtentSlot> {
+        self.pgmap.core().slots.get().get(usize::from(self.slot))
+    }
+
+    /// Returns the memory that was lent to the extent; its slot can be used again. Owner data of
+    /// folios in quarantine is dropped.
+    ///
+    /// `None` is not returned in practice: it would mean that the slot is empty already.
+    ///
+    /// # Safety
+    ///
+    /// Whatever found the extent before it was detached is over: every call on this pgmap, or on a
+    /// directory that has it, that began before then has returned (what `synchronize_rcu` waits for
+    /// in Linux, if calls are read-side sections), and no iterator that began before then, and no
+    /// handle on a folio of the extent, not even a [`FolioMap`](crate::FolioMap) without leaves, is
+    /// ever used again. Each [`Magazine`](crate::Magazine) of this pgmap was called or dropped
+    /// since the removal began, so that it has forgotten where its pages were.
+    ///
+    /// # Context
+    ///
+    /// Anywhere where owner data may be dropped; takes no lock, runs no hook. Walks the extent.
+    #[must_use = "what it returns is all that leads to the memory"]
+    pub unsafe fn reclaim(self) -> Option<LentMemory<'m, O>> {
+        let slot = self.slot()?;
+        let extent = slot.extent()?;
+        extent.for_each_folio(|folio| {
+            if folio.kind == super::FolioKind::Retired {
+                self.pgmap.drop_private(extent, folio.head, folio.order);
+            }
+        });
+        // SAFETY: By the caller's contract nobody who found the extent through the list still reads
+        // it, and nobody else finds it.
+        let Extent { meta, private, .. } = unsafe { slot.extent.take() }?;
+        self.pgmap.core().end_leaving();
+        // SAFETY: Nobody reaches the lines any more, and they were lent to this pgmap for `'m`.
+        let meta = unsafe { meta.into_lines() };
+        // SAFETY: As above; the places were lent as such of this type.
+        let private = unsafe { private.into_places::<O::Private>() };
+        Some(LentMemory { meta, private })
+    }
+}
+
+impl<O: PgmapOps> fmt::Debug for Detached<'_, '_, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Detached({:?})", self.range())
+    }
+}
+
+/// What was lent for an extent, as it comes back.
+pub struct LentMemory<'m, O: PgmapOps> {
+    /// The metadata; what it contains means nothing any more.
+    pub meta: &'m mut [MetaLine],
+    /// The places of owner data, of which none holds a value any more.
+    pub private: &'m mut [MaybeUninit<O::Private>],
+}
+
+impl<O: PgmapOps> fmt::Debug for LentMemory<'_, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (lines, places) = (self.meta.len(), self.private.len());
+        write!(f, "LentMemory({lines} lines, {places} places)")
     }
 }
 

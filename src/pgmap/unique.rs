@@ -277,9 +277,13 @@ impl<O: PgmapOps> PgmapCore<O> {
         if self.core.is_dying() {
             return Err(ReviveError::Dying);
         }
+        let closed = |at: &FolioRef<'_, O>| self.core.is_closed(at.extent);
+        if self.find_parked(head, Kind::Retired).is_ok_and(|at| closed(&at)) {
+            return Err(ReviveError::Dying);
+        }
         let (at, order) = self.unpark(head, Kind::Retired)?;
         let folio = UniqueFolio::new(at, order, false);
-        if self.core.slipped_past_kill() {
+        if self.core.slipped_past_kill(at.extent) {
             folio.retire();
             return Err(ReviveError::Dying);
         }

@@ -1,4 +1,4 @@
-//! The end of a pgmap: who begins it, who says that it is there, and who waits for it.
+//! The end of a pgmap, or of an extent: who says that it is there, and who waits for it.
 
 use core::fmt;
 use core::pin::Pin;
@@ -8,13 +8,19 @@ use super::life::{Life, StillBusy};
 use super::ops::PgmapOps;
 use super::owner::PgmapCore;
 use crate::sync::{ParkKey, has_passed};
+use crate::units::Pfn;
 
-/// Why a pgmap was not drained at the deadline; nothing changed.
+/// Why a pgmap, or an extent, was not drained at the deadline; nothing changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum DrainError {
-    /// Nobody has killed it.
+    /// Nobody has begun its end, or it was called off.
     NotKilled,
+    /// No extent has this page.
+    Outside {
+        /// The page.
+        pfn: Pfn,
+    },
     /// A folio was still in use.
     Busy(StillBusy),
 }
@@ -22,7 +28,8 @@ pub enum DrainError {
 impl fmt::Display for DrainError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotKilled => f.write_str("the pgmap is not being removed"),
+            Self::NotKilled => f.write_str("nobody has begun its removal, or it was called off"),
+            Self::Outside { pfn } => write!(f, "no extent has page {pfn}"),
             Self::Busy(StillBusy { pfn, folio: Some(folio) }) => {
                 let (head, order, refs) = (folio.head, folio.order, folio.refs);
                 let (pins, mappings) = (folio.pins, folio.mappings);
@@ -56,7 +63,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// Anywhere; takes no lock, and wakes waiters if nothing is left.
     pub fn kill(&self) -> Life {
         self.core().begin_end();
-        let _ = self.settle_life();
+        self.settle();
         self.state()
     }
 
@@ -64,25 +71,22 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// did is behind a fence.
     #[inline]
     pub(super) fn after_release(&self) {
-        if self.core().is_dying() {
-            let _ = self.settle_life();
+        if self.core().is_ending() {
+            self.settle();
         }
     }
 
-    /// Completes the removal if nothing is left, and wakes who waits for that: once, since one call
-    /// completes it.
+    /// Completes each removal of which nothing is left, of this pgmap and of its extents, and wakes
+    /// who waits for that: once, since one call completes it.
     #[cold]
     #[inline(never)]
-    pub(super) fn settle_life(&self) -> Result<(), StillBusy> {
-        let wake = || self.ops().park().unpark_all(ParkKey::Removal);
+    pub(super) fn settle(&self) {
+        let wake = |key| self.ops().park().unpark_all(key);
         if seeded!(DrainedWakesFirst) {
-            wake();
-            return self.core().settle_life().map(|_| ());
+            wake(ParkKey::Removal);
+            return self.core().settle(|_| ());
         }
-        if self.core().settle_life()? {
-            wake();
-        }
-        Ok(())
+        self.core().settle(wake);
     }
 
     /// Waits until this pgmap is drained: killed, and without a folio but those in quarantine.
@@ -136,11 +140,16 @@ impl<O: PgmapOps> PgmapCore<O> {
             }
             park.park_until(ParkKey::Removal, token, deadline);
         }
-        // Whoever looks last may find that nothing is left, and then it is the end.
-        self.settle_life().map_err(DrainError::Busy)?;
-        match self.state() {
-            Life::Live => Err(DrainError::NotKilled),
-            Life::Dying | Life::Drained => Ok(()),
+        if self.state() == Life::Live {
+            return Err(DrainError::NotKilled);
+        }
+        match self.core().first_busy() {
+            Some(busy) => Err(DrainError::Busy(busy)),
+            None => {
+                // Whoever looks last may find that nothing is left, and then it is the end.
+                self.settle();
+                Ok(())
+            }
         }
     }
 
@@ -182,5 +191,122 @@ impl<O: PgmapOps> Future for Drained<'_, O> {
 impl<O: PgmapOps> fmt::Debug for Drained<'_, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Drained({:?})", self.pgmap.state())
+    }
+}
+
+// The same for one extent. Each look begins with the page, so that no waiter stands on the metadata
+// of an extent that was detached meanwhile.
+impl<O: PgmapOps> PgmapCore<O> {
+    /// Waits until the removal of the extent that has `pfn` is complete.
+    ///
+    /// All uses of all its folios happen before it returns. An extent that is detached meanwhile
+    /// was drained.
+    ///
+    /// # Errors
+    ///
+    /// Says that nobody removes the extent, or that it was called off, or that there is none.
+    ///
+    /// # Context
+    ///
+    /// As for [`PgmapCore::wait_drained`], for the counts of the extent.
+    pub fn wait_extent_drained(&self, pfn: Pfn) -> Result<(), DrainError> {
+        self.wait_extent(pfn, None)
+    }
+
+    /// Waits until the removal of the extent that has `pfn` is complete, but not beyond `deadline`,
+    /// a time of [`Park::now`](crate::Park::now). Looks at least once.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PgmapCore::wait_extent_drained`]; at the deadline it names the first page that is
+    /// in use, and [`for_each_busy_in_extent`](PgmapCore::for_each_busy_in_extent) names them all.
+    ///
+    /// # Context
+    ///
+    /// As for [`PgmapCore::wait_drained_until`].
+    pub fn wait_extent_drained_until(&self, pfn: Pfn, deadline: u64) -> Result<(), DrainError> {
+        self.wait_extent(pfn, Some(deadline))
+    }
+
+    /// Returns a future that is ready when the removal of the extent that has `pfn` is complete:
+    /// [`PgmapCore::wait_extent_drained`] for those who do not sleep.
+    ///
+    /// # Errors
+    ///
+    /// Says that there is no such extent.
+    ///
+    /// # Context
+    ///
+    /// As for [`PgmapCore::drained`].
+    pub fn extent_drained(&self, pfn: Pfn) -> Result<ExtentDrained<'_, O>, DrainError> {
+        let key = self.removal_key(pfn).ok_or(DrainError::Outside { pfn })?;
+        Ok(ExtentDrained { pgmap: self, pfn, key })
+    }
+
+    fn removal_key(&self, pfn: Pfn) -> Option<ParkKey> {
+        Some(self.core().extent_of(pfn)?.removal_key())
+    }
+
+    /// Returns whether the removal has come to its end; `None` while it is under way.
+    fn removal_is_over(&self, pfn: Pfn) -> Option<Result<(), DrainError>> {
+        match self.extent_state(pfn) {
+            None | Some(Life::Drained) => Some(Ok(())),
+            Some(Life::Live) => Some(Err(DrainError::NotKilled)),
+            Some(Life::Dying) => None,
+        }
+    }
+
+    fn wait_extent(&self, pfn: Pfn, deadline: Option<u64>) -> Result<(), DrainError> {
+        let key = self.removal_key(pfn).ok_or(DrainError::Outside { pfn })?;
+        let park = self.ops().park();
+        // Ends: at the deadline, or with the end of the removal, which ends the `park` it meets.
+        loop {
+            let token = park.token(key);
+            if let Some(end) = self.removal_is_over(pfn) {
+                return end;
+            }
+            match deadline {
+                _ if has_passed(park, deadline) => break,
+                Some(deadline) => park.park_until(key, token, deadline),
+                None => park.park(key, token),
+            }
+        }
+        let busy = self.core().extent_of(pfn).and_then(|extent| extent.first_busy());
+        match busy {
+            Some(busy) => Err(DrainError::Busy(busy)),
+            None => {
+                // As for a pgmap.
+                self.settle();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The end of a removal, as a future: [`PgmapCore::extent_drained`].
+#[must_use = "futures do nothing unless they are polled"]
+pub struct ExtentDrained<'a, O: PgmapOps> {
+    pgmap: &'a PgmapCore<O>,
+    pfn: Pfn,
+    key: ParkKey,
+}
+
+impl<O: PgmapOps> Future for ExtentDrained<'_, O> {
+    type Output = Result<(), DrainError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let park = self.pgmap.ops().park();
+        let token = park.token(self.key);
+        if let Some(end) = self.pgmap.removal_is_over(self.pfn) {
+            return Poll::Ready(end);
+        }
+        park.register_waker(self.key, token, cx.waker());
+        Poll::Pending
+    }
+}
+
+impl<O: PgmapOps> fmt::Debug for ExtentDrained<'_, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ExtentDrained({:?}, {:?})", self.pfn, self.pgmap.extent_state(self.pfn))
     }
 }

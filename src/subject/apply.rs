@@ -78,6 +78,10 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
                 Ok(Outcome::Done)
             }
             Op::Drain {} => self.drain(),
+            Op::RemoveExtent { .. }
+            | Op::LoseExtent { .. }
+            | Op::RestoreExtent { .. }
+            | Op::DetachExtent { .. } => self.leave(op),
             _ => self.count(op),
         };
         outcome.unwrap_or_else(Outcome::Refused)

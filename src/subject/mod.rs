@@ -12,6 +12,7 @@ mod corrupt;
 mod count;
 #[cfg(feature = "std")]
 mod hook;
+mod leave;
 mod mapping;
 mod owner;
 mod raw;
@@ -29,13 +30,13 @@ use core::slice::IterMut;
 
 use crate::meta::{Count, MetaLine, MetaSize, Tables};
 use crate::model::{
-    Caps, Divergence, ExtentPlan, FolioKind, FolioView, Geometry, History, HookEvent, Lent, Life,
-    Limits, Looks, Op, Outcome, POISON_MAX, PageView, PolicyBits, Report, Subject, TableBudget,
-    Tally, Totals,
+    Caps, Divergence, ExtentPlan, ExtentView, FolioKind, FolioView, Geometry, History, HookEvent,
+    Lent, Life, Limits, Looks, Op, Outcome, POISON_MAX, PageView, PolicyBits, Report, Subject,
+    TableBudget, Tally, Totals,
 };
 use crate::pgmap::{
     AddExtentError, AllocPolicy, Attach, Contents, ExtentAttrs, ExtentSlot, FolioInfo, HookContext,
-    LongtermPins, OnDrop, PageInfo, Pgmap, Policy,
+    LongtermPins, OnDrop, PageInfo, Pgmap, Policy, RemoveError,
 };
 use crate::sync::Ordering;
 use crate::units::{Order, Pfn, PfnRange};
@@ -92,7 +93,8 @@ pub fn with<D: Data, R>(
     let slots: Vec<_> = (0..geometry.slots).map(|_| ExtentSlot::new()).collect();
     let mut lanes: Vec<_> = (0..LANES).map(|_| Lane::default()).collect();
     let pgmap = Pgmap::new(Owner::new(), policy(geometry.policy), &slots);
-    let mut subject = PgmapSubject { pgmap: &pgmap, lanes: lanes.iter_mut() };
+    let lanes = lanes.iter_mut();
+    let mut subject = PgmapSubject { pgmap: &pgmap, lanes, nr_attached: 0, returned: Vec::new() };
     for plan in &geometry.extents {
         let lent = match plan.tables {
             TableBudget::Dense => Lent::Zeroed,
@@ -113,6 +115,10 @@ pub struct PgmapSubject<'p, 'm, D: Data> {
     pgmap: &'p Pgmap<'m, Owner<D>>,
     /// Places for metadata memory, one for each attempt to add an extent.
     lanes: IterMut<'m, Lane<D>>,
+    /// How many extents were attached.
+    nr_attached: u8,
+    /// The metadata memory that came back, full of [`OVER`].
+    returned: Vec<&'m mut [MetaLine]>,
 }
 
 /// The memory lent to one extent.
@@ -129,6 +135,8 @@ impl<D> Default for Lane<D> {
 
 /// How often a history can try to add an extent; further attempts are not made.
 const LANES: usize = 24;
+/// What metadata memory is filled with when it has come back.
+const OVER: u64 = 0xdead_beef_dead_beef;
 /// The largest extent that gets all the memory that it needs.
 const ADDED_PAGES_MAX: u64 = 1 << 20;
 
@@ -156,11 +164,13 @@ impl<D: Data> PgmapSubject<'_, '_, D> {
             }
         };
         let contents = if plan.clean { Contents::Zeroed } else { Contents::Unknown };
-        let place = u8::try_from(self.pgmap.extents().count()).unwrap_or(u8::MAX);
+        let place = self.nr_attached;
         let (node, tier) = (place.into(), place.into());
         let attrs = ExtentAttrs { node, tier, tag: [place; 16], contents };
         let (pgmap, range) = (self.pgmap, plan.range);
-        Some(pgmap.add_extent_with_private(range, attrs, tables, lines, attach, private))
+        let added = pgmap.add_extent_with_private(range, attrs, tables, lines, attach, private);
+        self.nr_attached = place.saturating_add(u8::from(added.is_ok()));
+        Some(added)
     }
 }
 
@@ -208,14 +218,20 @@ impl<D: Data> Subject for PgmapSubject<'_, '_, D> {
         true
     }
 
+    fn extents(&self, list: &mut Vec<ExtentView>) -> bool {
+        list.extend(self.pgmap.extents().map(|(range, _)| {
+            let first = range.start();
+            // An extent that is listed has a state; the fallback differs from every one of them.
+            let life = self.pgmap.extent_state(first).map_or(Life::Drained, life);
+            ExtentView { range, life, is_gone: self.pgmap.is_gone(first) }
+        }));
+        true
+    }
+
     fn totals(&self) -> Option<Totals> {
         let stats = self.pgmap.stats();
         Some(Totals {
-            life: match self.pgmap.state() {
-                crate::pgmap::Life::Live => Life::Live,
-                crate::pgmap::Life::Dying => Life::Dying,
-                crate::pgmap::Life::Drained => Life::Drained,
-            },
+            life: life(self.pgmap.state()),
             nr_pages: stats.nr_pages,
             free_pages: stats.free_pages,
             clean_pages: stats.clean_pages,
@@ -236,7 +252,20 @@ impl<D: Data> Subject for PgmapSubject<'_, '_, D> {
     }
 
     fn check(&self) -> Result<(), String> {
+        let is_touched =
+            |lines: &[MetaLine]| lines.iter().flat_map(MetaLine::words).any(is_touched);
+        if self.returned.iter().any(|lines| is_touched(lines)) {
+            return Err(String::from("metadata was written to after it had been returned"));
+        }
         self.pgmap.check().map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+const fn life(life: crate::pgmap::Life) -> Life {
+    match life {
+        crate::pgmap::Life::Live => Life::Live,
+        crate::pgmap::Life::Dying => Life::Dying,
+        crate::pgmap::Life::Drained => Life::Drained,
     }
 }
 
@@ -291,6 +320,24 @@ fn tables(plan: &ExtentPlan) -> Tables {
             Tables::Budget(cut.saturating_add(tables.into()))
         }
     }
+}
+
+impl<D: Data> PgmapSubject<'_, '_, D> {
+    /// Takes an extent away, and keeps its memory to see whether somebody still writes to it.
+    fn detach(&mut self, pfn: Pfn) -> Result<(), RemoveError> {
+        let lines = raw::detach(self.pgmap, pfn)?;
+        for word in lines.iter().flat_map(MetaLine::words) {
+            // ORDERING: Relaxed. Nobody else has the memory any more.
+            word.store(OVER, Ordering::Relaxed);
+        }
+        self.returned.push(lines);
+        Ok(())
+    }
+}
+
+fn is_touched(word: &crate::sync::AtomicU64) -> bool {
+    // ORDERING: Relaxed. As above.
+    word.load(Ordering::Relaxed) != OVER
 }
 
 fn fill_with_noise(lines: &[MetaLine]) {

@@ -93,6 +93,10 @@ impl<D: Data> PgmapOps for Owner<D> {
         self.note(HookEvent::Poisoned { pfn, head: folio.map(|folio| folio.head) });
     }
 
+    fn folio_gone(&self, folio: FolioInfo) {
+        self.note(HookEvent::Gone { head: folio.head });
+    }
+
     fn folio_free<'a>(&'a self, folio: UniqueFolio<'a, Self>, cx: &mut HookCx<'a, Self>) {
         self.note(called(&folio));
         let step = self.state().script.pop_front().unwrap_or(HookStep::Drop);

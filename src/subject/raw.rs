@@ -6,8 +6,9 @@ use super::{Data, Owner};
 use crate::folio::{
     Busy, CountError, Folio, FolioMap, FolioPin, FolioSet, Put, RawFolio, RawMap, RawPin,
 };
+use crate::meta::MetaLine;
 use crate::model::Kind;
-use crate::pgmap::{FolioDesc, PgmapCore, PgmapOps, RawUnique, UniqueFolio};
+use crate::pgmap::{FolioDesc, Pgmap, PgmapCore, PgmapOps, RawUnique, RemoveError, UniqueFolio};
 use crate::units::Pfn;
 
 pub(super) fn unique<O: PgmapOps>(
@@ -46,6 +47,18 @@ pub(super) fn set<'a, 's, D: Data>(
 ) -> FolioSet<'a, 's, Owner<D>> {
     // SAFETY: The descriptors were a set of this pgmap just now.
     unsafe { core.folio_set_from_raw(descs) }
+}
+
+/// Takes an extent away, and its metadata memory back.
+pub(super) fn detach<'m, D: Data + 'm>(
+    pgmap: &Pgmap<'m, Owner<D>>,
+    pfn: Pfn,
+) -> Result<&'m mut [MetaLine], RemoveError> {
+    let detached = pgmap.detach_extent(pfn)?;
+    // SAFETY: Nobody but the subject uses the pgmap, and it has neither a handle nor an iterator
+    // between two steps, only raw forms; those of this extent are gone, or it would be busy.
+    let lent = unsafe { detached.reclaim() };
+    lent.map(|lent| lent.meta).ok_or(RemoveError::Outside { pfn })
 }
 
 /// Drops raw counts.

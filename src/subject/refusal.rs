@@ -5,7 +5,7 @@ use crate::meta::Count;
 use crate::model::{Kind, Refusal};
 use crate::pgmap::{
     AddExtentError, AllocError, ClaimError, FolioInfo, GetError, MergeReason, PoisonError,
-    ReviveError, SplitReason, UnpoisonError,
+    RemoveError, ReviveError, SplitReason, StillBusy, UnpoisonError,
 };
 
 /// An error that has a counterpart in the specification.
@@ -128,6 +128,19 @@ impl Refuses for AddExtentError {
             Self::Dying => Refusal::Dying,
             // The budget always covers the cut blocks, and owner data has the places it takes.
             Self::TablesShort { .. } | Self::PrivateShort { .. } => Refusal::Other,
+        }
+    }
+}
+
+impl Refuses for RemoveError {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::Outside { .. } => Refusal::Outside,
+            Self::NotDying { .. } => Refusal::NotDying,
+            Self::Gone { .. } => Refusal::Gone,
+            Self::Dying => Refusal::Dying,
+            // The number of those in the way is for the caller to find out.
+            Self::Busy(StillBusy { pfn, .. }) => Refusal::StillBusy { pfn: *pfn, nr_folios: 0 },
         }
     }
 }

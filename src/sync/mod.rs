@@ -43,7 +43,7 @@ impl<T> core::ops::Deref for OwnLine<T> {
 }
 
 pub(crate) use atomic::{AtomicU64, Ordering, fence, fence_after_rmw, spin_loop};
-pub(crate) use once::FillOnce;
+pub(crate) use once::{FillOnce, Link};
 pub(crate) use park::has_passed;
 pub use park::{Park, ParkKey, Sleep, SpinPark};
 #[cfg(all(sched, not(all(test, loom))))]

@@ -3,7 +3,8 @@
 use devfolio::{
     AddExtentError, AllocError, CheckError, ClaimError, Count, CountError, DrainError, FolioInfo,
     FolioKind, FreeRangeError, GetError, MergeReason, Order, Pfn, PinError, PoisonError,
-    RangeError, RegisterError, ReviveError, SplitReason, StillBusy, UnpoisonError, WaitError,
+    RangeError, RegisterError, RemoveError, ReviveError, SplitReason, StillBusy, UnpoisonError,
+    WaitError,
 };
 
 use super::error;
@@ -146,7 +147,10 @@ fn lookups() {
         StillBusy { pfn, folio: None } =>
             "StillBusy { pfn: Pfn(0x42), folio: None }",
             "page 0x42 is still in use";
-        DrainError::NotKilled => "NotKilled", "the pgmap is not being removed";
+        DrainError::NotKilled =>
+            "NotKilled",
+            "nobody has begun its removal, or it was called off";
+        DrainError::Outside { pfn } => "Outside { pfn: Pfn(0x42) }", "no extent has page 0x42";
         DrainError::Busy(StillBusy { pfn, folio: None }) =>
             "Busy(StillBusy { pfn: Pfn(0x42), folio: None })",
             "page 0x42 is still in use";
@@ -159,6 +163,24 @@ fn lookups() {
             "Deadline { info: FolioInfo { head: Pfn(0x40), order: Order(3), kind: Live, refs: 1, \
              pins: 2, mappings: 3, is_closed: false } }",
             "folio 0x40 of order 3 still has 1 references, 2 pins and 3 mappings";
+    }
+}
+
+#[test]
+fn removals() {
+    let (pfn, extent) = (PFN, range(0x40, 2));
+    error! {
+        RemoveError::Outside { pfn } => "Outside { pfn: Pfn(0x42) }", "no extent has page 0x42";
+        RemoveError::NotDying { extent } =>
+            "NotDying { extent: PfnRange(0x40..=0x41) }",
+            "extent 0x40..=0x41 is not being removed";
+        RemoveError::Busy(StillBusy { pfn, folio: None }) =>
+            "Busy(StillBusy { pfn: Pfn(0x42), folio: None })",
+            "page 0x42 is still in use";
+        RemoveError::Gone { extent } =>
+            "Gone { extent: PfnRange(0x40..=0x41) }",
+            "the device of extent 0x40..=0x41 is gone";
+        RemoveError::Dying => "Dying", "the pgmap is being removed";
     }
 }
 

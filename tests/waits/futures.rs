@@ -147,3 +147,16 @@ fn without_a_queue_a_future_is_polled_again_and_again() {
     }
     assert_eq!(devfolio::SpinPark.now(), u64::MAX);
 }
+
+#[test]
+fn the_last_folio_wakes_the_future_of_a_removal() {
+    let (world, bell) = (world(), bell!());
+    let held = folio(world, 0x1000, 9);
+    world.remove_extent(held.head()).unwrap();
+    let mut future = pin!(world.extent_drained(Pfn::new(0x1007)).unwrap());
+    assert_eq!(bell.poll(&mut future), Poll::Pending);
+    assert_eq!(bell.rings(), 0);
+    drop(held);
+    assert_eq!(bell.rings(), 1);
+    assert_eq!(bell.poll(&mut future), Poll::Ready(Ok(())));
+}

@@ -223,6 +223,85 @@ super::shims! {
         pgmap.for_each_busy(each_fn)
     }
 
+    /// Shim of `PgmapCore::remove_extent`.
+    fn shim_pgmap_core_remove_extent(pgmap: Core, pfn: Pfn) -> Result<Life, RemoveError> {
+        pgmap.remove_extent(pfn)
+    }
+
+    /// Shim of `PgmapCore::surprise_remove_extent`.
+    fn shim_pgmap_core_surprise_remove_extent(pgmap: Core, pfn: Pfn) -> Result<Life, RemoveError> {
+        pgmap.surprise_remove_extent(pfn)
+    }
+
+    /// Shim of `PgmapCore::restore_extent`.
+    fn shim_pgmap_core_restore_extent(pgmap: Core, pfn: Pfn) -> Result<(), RemoveError> {
+        pgmap.restore_extent(pfn)
+    }
+
+    /// Shim of `PgmapCore::extent_state`.
+    fn shim_pgmap_core_extent_state(pgmap: Core, pfn: Pfn) -> Option<Life> {
+        pgmap.extent_state(pfn)
+    }
+
+    /// Shim of `PgmapCore::is_gone`.
+    fn shim_pgmap_core_is_gone(pgmap: Core, pfn: Pfn) -> bool {
+        pgmap.is_gone(pfn)
+    }
+
+    /// Shim of `PgmapCore::try_drain_extent`.
+    fn shim_pgmap_core_try_drain_extent(pgmap: Core, pfn: Pfn) -> Result<(), RemoveError> {
+        pgmap.try_drain_extent(pfn)
+    }
+
+    /// Shim of `PgmapCore::for_each_busy_in_extent`.
+    fn shim_pgmap_core_for_each_busy_in_extent(pgmap: Core, pfn: Pfn, each_fn: fn(StillBusy)) {
+        pgmap.for_each_busy_in_extent(pfn, each_fn)
+    }
+
+    /// Shim of `PgmapCore::wait_extent_drained`.
+    fn shim_pgmap_core_wait_extent_drained(pgmap: Core, pfn: Pfn) -> Result<(), DrainError> {
+        pgmap.wait_extent_drained(pfn)
+    }
+
+    /// Shim of `PgmapCore::wait_extent_drained_until`.
+    fn shim_pgmap_core_wait_extent_drained_until(
+        pgmap: Core,
+        pfn: Pfn,
+        deadline: u64,
+    ) -> Result<(), DrainError> {
+        pgmap.wait_extent_drained_until(pfn, deadline)
+    }
+
+    /// Shim of `PgmapCore::extent_drained`.
+    fn shim_pgmap_core_extent_drained(
+        pgmap: Core,
+        pfn: Pfn,
+        cx: &mut Context<'_>,
+    ) -> Result<Poll<Result<(), DrainError>>, DrainError> {
+        pgmap.extent_drained(pfn).map(|end| pin!(end).poll(cx))
+    }
+
+    /// Shim of `Pgmap::detach_extent`.
+    fn shim_pgmap_detach_extent(pgmap: &Pgmap<'static, Owner>, pfn: Pfn) -> Option<PfnRange> {
+        pgmap.detach_extent(pfn).ok()?.range()
+    }
+
+    /// Shim of `Detached::range`.
+    fn shim_detached_range(detached: &Detached<'static, 'static, Owner>) -> Option<PfnRange> {
+        detached.range()
+    }
+
+    /// Shim of `Detached::reclaim`.
+    fn shim_detached_reclaim(detached: Detached<'static, 'static, Owner>) -> usize {
+        // SAFETY: The caller promises what the operation asks for.
+        unsafe { detached.reclaim() }.map_or(0, |lent| lent.meta.len())
+    }
+
+    /// Shim of `Pgmap::take_extent`.
+    fn shim_pgmap_take_extent(pgmap: &'static mut Pgmap<'static, Owner>, pfn: Pfn) -> usize {
+        pgmap.take_extent(pfn).map_or(0, |lent| lent.meta.len())
+    }
+
     /// Shim of `PgmapCore::reap`.
     fn shim_pgmap_core_reap(pgmap: Core, budget: usize) -> Reaped {
         pgmap.reap(budget)

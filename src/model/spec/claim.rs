@@ -30,6 +30,9 @@ impl Spec {
         } else if self.extent_of(run).is_none() {
             faults.push(Refusal::Outside);
         }
+        if self.is_leaving(run.start) {
+            faults.push(Refusal::Dying);
+        }
         self.claim_pieces(faults, run, order, |spec, head, order| {
             let own = spec.block(head.as_u64().into(), order);
             // One folio says whether it is clean.
@@ -55,6 +58,9 @@ impl Spec {
         let needed = run.tiles(max.as_u8()).count() as u64;
         if u64::from(room.0) < needed {
             faults.push(Refusal::TooManyPieces { needed });
+        }
+        if self.is_leaving(run.start) {
+            faults.push(Refusal::Dying);
         }
         self.claim_pieces(faults, run, max, |spec, head, order| {
             spec.seen_block(head, order, seen.blocks())
@@ -109,6 +115,9 @@ impl Spec {
             _ => self.dying(),
         };
         let head = page(at);
+        if !matches!(op, Op::ClaimKept { .. }) && self.is_leaving(head) {
+            faults.push(Refusal::Dying);
+        }
         let found = self.folios.get(&head).filter(|folio| folio.kind == from).copied();
         let Some(folio) = found else {
             let outside = !self.extents.iter().any(|extent| extent.range.contains(head));

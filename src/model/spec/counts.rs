@@ -145,7 +145,7 @@ impl Spec {
     fn try_get(&mut self, at: At) -> Step {
         let (head, folio) = match self.find(page(at)) {
             Ok(found) => found,
-            Err(why) => return Ok(Answer::Refused(self.or_dying(why))),
+            Err(why) => return Ok(Answer::Refused(self.or_dying(page(at), why))),
         };
         match self.add(head, Kind::Refs, 1, Asker::Newcomer, Vec::new()) {
             Ok(()) => {
@@ -164,8 +164,8 @@ impl Spec {
         self.live(page).ok_or(Refusal::NotLive)
     }
 
-    fn or_dying(&self, why: Refusal) -> Vec<Refusal> {
-        let dying = self.life != Life::Live;
+    fn or_dying(&self, page: u128, why: Refusal) -> Vec<Refusal> {
+        let dying = self.life != Life::Live || self.is_leaving(page);
         dying.then_some(Refusal::Dying).into_iter().chain([why]).collect()
     }
 
@@ -173,7 +173,7 @@ impl Spec {
         let head = match self.find(page(at)) {
             Ok((head, _)) => head,
             Err(why) => {
-                let faults = faults.into_iter().chain(self.or_dying(why)).collect();
+                let faults = faults.into_iter().chain(self.or_dying(page(at), why)).collect();
                 return Ok(Answer::Refused(faults));
             }
         };
@@ -206,7 +206,7 @@ impl Spec {
         asker: Asker,
         mut faults: Vec<Refusal>,
     ) -> Result<(), Vec<Refusal>> {
-        if asker == Asker::Newcomer && self.life != Life::Live {
+        if asker == Asker::Newcomer && (self.life != Life::Live || self.is_leaving(head)) {
             faults.push(Refusal::Dying);
         }
         if asker != Asker::Holder && self.folio(head).closed {

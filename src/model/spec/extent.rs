@@ -20,7 +20,10 @@ impl Spec {
             TableBudget::Dense => None,
             TableBudget::Budget(tables) => Some(usize::from(tables)),
         };
-        self.extents.push(Extent { range, budget, fractured: BTreeSet::new() });
+        let (node, life) = (self.nr_attached, Life::Live);
+        let fractured = BTreeSet::new();
+        self.extents.push(Extent { range, node, life, is_gone: false, budget, fractured });
+        self.nr_attached = self.nr_attached.saturating_add(1);
         self.derived.take();
         if clean {
             self.clean.insert(range);
@@ -89,6 +92,7 @@ impl Spec {
 
     /// Comes to the end if it is time.
     pub(super) fn settle_life(&mut self) {
+        self.settle_extents();
         if self.life == Life::Dying && self.first_busy_folio().is_none() {
             self.life = Life::Drained;
         }
@@ -101,10 +105,13 @@ impl Spec {
 
     fn busy_folios(&self) -> impl Iterator<Item = u128> + '_ {
         self.extents.iter().flat_map(|Extent { range, .. }| {
-            let is_busy =
-                |folio: &Folio| !matches!(folio.kind, FolioKind::Retired | FolioKind::Poisoned);
             let folios = self.folios.range(range.start..range.end);
             folios.filter(move |(_, folio)| is_busy(folio)).map(|(&head, _)| head)
         })
     }
+}
+
+/// Returns whether a folio is in the way of the end.
+pub(super) fn is_busy(folio: &Folio) -> bool {
+    !matches!(folio.kind, FolioKind::Retired | FolioKind::Poisoned)
 }

@@ -176,6 +176,10 @@ impl Spec {
             }
             Op::Kill {} => self.kill(),
             Op::Drain {} => self.drain(),
+            Op::RemoveExtent { at } => self.remove_extent(at, false, seen),
+            Op::LoseExtent { at } => self.remove_extent(at, true, seen),
+            Op::RestoreExtent { at } => self.restore_extent(at),
+            Op::DetachExtent { at } => self.detach_extent(at),
             Op::Poison { at } => self.poison(at, seen),
             Op::Unpoison { at } => self.unpoison(at),
             Op::UseMagazine { order, number, back } => self.use_magazine(order, number, back, seen),

@@ -10,6 +10,7 @@ mod counts;
 mod extent;
 mod hook;
 mod judge;
+mod leave;
 mod poison;
 mod request;
 mod resolve;
@@ -49,6 +50,8 @@ pub struct Spec {
     pub(super) limits: Limits,
     slots: usize,
     extents: Vec<Extent>,
+    /// How many were ever attached.
+    nr_attached: u8,
     /// By head.
     folios: BTreeMap<u128, Folio>,
     /// Free pages that are zero.
@@ -70,6 +73,11 @@ pub struct Spec {
 #[derive(Clone, Debug)]
 struct Extent {
     range: Run,
+    /// How many were attached before.
+    node: u8,
+    life: Life,
+    /// Whether the device is gone.
+    is_gone: bool,
     /// How many blocks may be fractured beside those that lie here only in part; `None`: all.
     budget: Option<usize>,
     /// The whole blocks that ever were, if there is a budget.
@@ -130,6 +138,7 @@ impl Spec {
             limits,
             slots: usize::from(geometry.slots),
             extents: Vec::new(),
+            nr_attached: 0,
             folios: BTreeMap::new(),
             clean: RunSet::default(),
             sure: RunSet::default(),

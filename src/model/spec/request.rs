@@ -97,7 +97,8 @@ impl Spec {
     /// Returns what of the runs lies within the filter.
     pub(super) fn clip(&self, filter: Filter, runs: &[Run]) -> Vec<Run> {
         let home = self.home(filter);
-        let runs = runs.iter().filter(|run| home.covers(**run));
+        let is_open = |run: &Run| home.covers(*run) && !self.is_leaving(run.start);
+        let runs = runs.iter().filter(|run| is_open(run));
         let within = runs.filter_map(|run| run.meet(filter.within));
         if !filter.only_clean {
             return within.collect();
@@ -214,6 +215,8 @@ impl Spec {
             "not in the range asked for"
         } else if !self.home(filter).covers(run) {
             "not in the extent asked for"
+        } else if self.is_leaving(run.start) {
+            "in an extent that is leaving"
         } else if !self.is_free(run) {
             "not free"
         } else if (block.clean || filter.only_clean) && !self.clean.covers(run) {

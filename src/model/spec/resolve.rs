@@ -69,7 +69,11 @@ impl Spec {
             Op::ClaimRetired { at } => {
                 *at = self.at(*at, 0, |folio| folio.kind == FolioKind::Retired);
             }
-            Op::Poison { at } => *at = self.at(*at, 0, |_| true),
+            Op::Poison { at }
+            | Op::RemoveExtent { at }
+            | Op::LoseExtent { at }
+            | Op::RestoreExtent { at }
+            | Op::DetachExtent { at } => *at = self.at(*at, 0, |_| true),
             Op::Unpoison { at } => {
                 *at = self.at(*at, 0, |folio| folio.kind == FolioKind::Poisoned);
             }

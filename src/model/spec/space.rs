@@ -91,9 +91,10 @@ impl Spec {
         (page < run.end).then_some(page)
     }
 
-    /// Returns the pages of the extent that was attached at that place.
+    /// Returns the pages of the extent before which so many were attached.
     pub(super) fn range_of_extent(&self, place: u8) -> Option<Run> {
-        self.extents.get(usize::from(place)).map(|extent| extent.range)
+        let found = self.extents.iter().find(|extent| extent.node == place);
+        found.map(|extent| extent.range)
     }
 
     /// Returns the extent that has all pages of the run.

@@ -52,7 +52,7 @@ impl Spec {
                     let bad = self.bad_in(self.run_of(head))?;
                     Some(Op::Unpoison { at: At::Pfn(pfn(bad)) })
                 }
-                FolioKind::Retired if self.is_live() => Some(Op::ClaimRetired { at }),
+                FolioKind::Retired if self.may_unretire(head) => Some(Op::ClaimRetired { at }),
                 _ => None,
             }
         })

@@ -57,6 +57,22 @@ fn alloc_at_hand_races_with_kill() {
     });
 }
 
+/// Edge `dying`: somebody else's release completes the end, and sees what an allocation took that
+/// did not see the flag. Weakening the release of the flag, its acquire, or the fence behind that
+/// breaks it.
+#[test]
+fn alloc_races_with_release_and_kill() {
+    explore_up_to(2, || {
+        with_pgmap(2 * BLOCK, Policy::generic(), |pgmap| {
+            let held = alloc(pgmap).unwrap();
+            let (folio, (), _) =
+                race_of_three(pgmap, alloc, |_| release(held), |pgmap| pgmap.kill());
+            assert!(matches!(folio, Ok(_) | Err(AllocError::Dying)), "{folio:?}");
+            assert_drained_without(pgmap, folio.ok());
+        });
+    });
+}
+
 /// Edge `dying`: a release sees the flag, or the scan sees its pages; and whoever is told the end
 /// is behind all uses. Weakening the acquire of a look at the flag, or the fence behind the scan,
 /// breaks it.
