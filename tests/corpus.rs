@@ -60,6 +60,13 @@ fn replay_bytes(folder: &str, run_fn: fn(&[u8]) -> Result<(), String>) {
 }
 
 #[test]
+fn corpus_of_extents_is_replayed() {
+    replay("fuzz/corpus/extents", |bytes| {
+        History::arbitrary_extents(&mut Unstructured::new(bytes)).unwrap()
+    });
+}
+
+#[test]
 fn corpus_of_mapping_is_replayed() {
     replay_bytes("fuzz/corpus/mapping", subject::run_mapping);
 }

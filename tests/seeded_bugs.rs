@@ -54,10 +54,10 @@ const RUNS: [(&str, Run); 2] = [("every step", subject::run), ("few looks", subj
 fn objects(seed: u64, turn: u64, run: Run) -> bool {
     let bytes = noise(seed.wrapping_mul(1 << 40).wrapping_add(turn), 600);
     let mut noise = Unstructured::new(&bytes);
-    let history = if turn % 2 == 0 {
-        History::arbitrary(&mut noise)
-    } else {
-        History::arbitrary_fracture(&mut noise)
+    let history = match turn % 3 {
+        0 => History::arbitrary(&mut noise),
+        1 => History::arbitrary_fracture(&mut noise),
+        _ => History::arbitrary_extents(&mut noise),
     };
     let Ok(mut history) = history else { return false };
     if turn % 5 == 0 {

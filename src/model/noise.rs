@@ -225,6 +225,22 @@ impl History {
     }
 }
 
+impl History {
+    /// Draws a history of extents that come and go: several small ones, and hardly anything but
+    /// what adds, removes, restores and detaches them, and what is in the way of that.
+    ///
+    /// # Errors
+    ///
+    /// None; running out of bytes ends the history.
+    pub fn arbitrary_extents(u: &mut Unstructured<'_>) -> Result<Self> {
+        let mut geometry = Geometry::arbitrary(u)?;
+        let nr_extents = u8::try_from(geometry.extents.len()).unwrap_or(u8::MAX);
+        geometry.slots = one_of(u, &[4, 3, 2])?.max(nr_extents);
+        geometry.policy.claim_only = false;
+        Ok(Self { geometry, ops: draw_ops(u, |op| EXTENTS_OPS.contains(&op.word()))? })
+    }
+}
+
 /// What every history may contain.
 const BASICS: [&str; 6] = ["alloc", "claim", "publish", "drop-folio", "release", "try-get"];
 
@@ -250,6 +266,34 @@ const SHAPES: [&str; 20] = [
     "map",
     "unmap",
     "freeze",
+];
+
+/// What a history of extents consists of.
+const EXTENTS_OPS: [&str; 24] = [
+    "alloc",
+    "alloc-with",
+    "claim",
+    "publish",
+    "release",
+    "keep",
+    "retire",
+    "try-get",
+    "drop-folio",
+    "pin-raw",
+    "unpin-raw",
+    "map-raw",
+    "unmap-raw",
+    "revive",
+    "claim-kept",
+    "claim-retired",
+    "use-magazine",
+    "add-extent",
+    "remove-extent",
+    "lose-extent",
+    "restore-extent",
+    "detach-extent",
+    "poison",
+    "drain",
 ];
 
 /// Draws operations until the bytes end, and leaves those out that are not allowed.
