@@ -172,6 +172,54 @@ fn nonsense_is_refused_by_name() {
     assert_eq!(run("--pool 4K").unwrap_err(), "the pool is too small for any request");
 }
 
+#[test]
+fn a_pool_that_hosts_share_gets_every_page_back() {
+    let (holds, out) = run("pool --rounds 400 --seed 3").unwrap();
+    assert!(holds, "{out}");
+    assert_eq!(number(&out, "rounds"), 400.0);
+    for name in [
+        "ended by a loss",
+        "groups added",
+        "single extents added",
+        "refused, no room",
+        "releases",
+        "refused, in use",
+        "granted later",
+        "refused, a part",
+        "forced releases",
+        "holders told",
+        "bad pages, in use",
+        "blocks withdrawn",
+    ] {
+        assert!(number(&out, name) > 0.0, "{name}: {out}");
+    }
+    // More often than there are pieces, so pieces that came back were lent again.
+    assert!(46.0 < number(&out, "metadata lent"), "{out}");
+    assert_eq!(out.matches("device lost").count(), 1);
+    assert_eq!(run("pool --rounds 400 --seed 3").unwrap().1, out, "a seed fixes the run");
+}
+
+#[test]
+fn a_mistake_in_the_pool_is_noticed_where_it_was_made() {
+    for (kind, claim) in [
+        ("leak", "no folio is in use"),
+        ("told", "a surprise told each holder once"),
+        ("lose", "every page is with the manager"),
+        ("twice", "every page is with the manager"),
+        ("meta", "all metadata memory came back"),
+    ] {
+        for seed in 1..=3 {
+            let line = format!("pool --rounds 60 --seed {seed}");
+            let (holds, out) = run(&line).unwrap();
+            assert!(holds, "{line}: {out}");
+            let (holds, out) = run(&format!("{line} --break {kind}")).unwrap();
+            let is_named = out.contains(&format!("BROKEN  {claim}"));
+            assert!(!holds && is_named, "{line} --break {kind}: {out}");
+        }
+    }
+    assert!(run("pool --break nothing").is_err());
+}
+
 /// What the host's MMU shows of files that are truncated while they are read; in small.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #[test]

@@ -12,6 +12,8 @@ pub(crate) const HELP: &str = "\
 Replays cloud workloads on a simulated pool of device memory.
 
 usage: cargo demo [-- OPTIONS]
+       cargo demo -- pool [OPTIONS]   hosts share a pool of dynamic capacity; `pool --help`
+       cargo demo -- mmu [OPTIONS]    files mapped by this host's MMU (Linux); `mmu --help`
 
 What is replayed:
   --trace FILE      a trace, also packed with gzip; one event a line:

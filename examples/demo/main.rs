@@ -1,7 +1,8 @@
 //! The main job on real input: the memory of a cloud, on a pool of 8 TiB that is not there.
 //!
 //! `cargo demo` replays virtual machines with the sizes and lifetimes of a public cloud as sets
-//! of folios; `cargo demo -- --help` tells the rest.
+//! of folios, and `cargo demo -- pool` shares a pool of dynamic capacity between hosts;
+//! `cargo demo -- --help` tells the rest.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -20,6 +21,7 @@ mod mmu;
 mod owner;
 mod picture;
 mod plan;
+mod pool;
 pub(crate) mod progress;
 mod replay;
 mod report;
@@ -92,6 +94,8 @@ pub(crate) enum Failure {
     },
     /// The host's MMU could not be used.
     Mmu(String),
+    /// There is no such shared pool.
+    Shared(String),
     Output(io::Error),
 }
 
@@ -100,7 +104,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Args(error) => write!(f, "{error}; --help tells more"),
             Self::Trace { path, error } => write!(f, "{path}: {error}"),
-            Self::Plan(reason) | Self::Mmu(reason) => f.write_str(reason),
+            Self::Plan(reason) | Self::Mmu(reason) | Self::Shared(reason) => f.write_str(reason),
             Self::NoEvents => f.write_str("the pool is too small for any request"),
             Self::Memory { len_bytes } => {
                 write!(f, "there are no {} for metadata", human::Bytes(*len_bytes))
@@ -129,6 +133,9 @@ pub(crate) fn run(words: &[String], out: &mut dyn Write, style: Style) -> Result
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     if let Some(("mmu", words)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return mmu::run(words, out).map_err(|error| Failure::Mmu(error.to_string()));
+    }
+    if let Some(("pool", words)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return pool::run(words, out).map_err(|error| Failure::Shared(error.to_string()));
     }
     let Some(args) = args::parse(words).map_err(Failure::Args)? else {
         out.write_all(args::HELP.as_bytes())?;

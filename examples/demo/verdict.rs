@@ -28,7 +28,7 @@ impl Verdict {
     }
 
     /// Notes whether two numbers that should be the same are.
-    fn note_same(&mut self, claim: &str, found: u64, expected: u64) {
+    pub(crate) fn note_same(&mut self, claim: &str, found: u64, expected: u64) {
         let result = if found == expected {
             Ok(Count(found).to_string())
         } else {
