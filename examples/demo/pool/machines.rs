@@ -31,11 +31,11 @@ struct Piece<'a> {
 }
 
 impl Piece<'_> {
-    const fn is_held(&self) -> bool {
+    fn is_held(&self) -> bool {
         !self.refs.is_empty() || !self.pins.is_empty()
     }
 
-    const fn range(&self) -> Option<PfnRange> {
+    fn range(&self) -> Option<PfnRange> {
         PfnRange::folio(self.head, self.order)
     }
 

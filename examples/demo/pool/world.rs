@@ -129,6 +129,9 @@ impl<'a, 'm> World<'a, 'm> {
             self.reread(at);
         }
         self.look();
+        if self.round % LOOK_ROUNDS == 0 {
+            self.look_at_all();
+        }
     }
 
     /// Gives a host more if it could not start a machine; if there is no more, another gives.
@@ -150,11 +153,10 @@ impl<'a, 'm> World<'a, 'm> {
 
     /// Asks a host for capacity: for what it uses least, or for anything.
     fn ask(&mut self, at: usize) {
-        let is_kind = self.rng.chance(0.7);
-        let host = &self.hosts[at];
-        let record = match is_kind {
-            true => host.emptiest(&self.fabric.granted[at]),
-            false => self.any_record(at),
+        let record = if self.rng.chance(0.7) {
+            self.hosts[at].emptiest(&self.fabric.granted[at])
+        } else {
+            self.any_record(at)
         };
         let Some(record) = record else { return };
         let host = &mut self.hosts[at];
@@ -178,15 +180,16 @@ impl<'a, 'm> World<'a, 'm> {
     /// Looks whether everything is in its place.
     fn look(&mut self) {
         self.fabric.compare(&self.hosts, &mut self.claims);
-        let is_long_ago = self.round % LOOK_ROUNDS == 0;
-        for (host, granted) in self.hosts.iter_mut().zip(&self.fabric.granted) {
-            for finding in host.device.findings.drain(..) {
-                self.claims.look(POSSIBLE, Err(finding));
-            }
-            if is_long_ago {
-                host.compare(granted, &mut self.claims);
-                host.check(&mut self.claims);
-            }
+        for finding in self.hosts.iter_mut().flat_map(|host| host.device.findings.drain(..)) {
+            self.claims.look(POSSIBLE, Err(finding));
+        }
+    }
+
+    /// Looks at every folio of every host.
+    fn look_at_all(&mut self) {
+        for (host, granted) in self.hosts.iter().zip(&self.fabric.granted) {
+            host.compare(granted, &mut self.claims);
+            host.check(&mut self.claims);
         }
     }
 
@@ -218,6 +221,7 @@ impl<'a, 'm> World<'a, 'm> {
         });
         self.fabric.fetch(host, &mut self.claims);
         self.look();
+        self.look_at_all();
         Ok(())
     }
 
@@ -240,8 +244,8 @@ impl<'a, 'm> World<'a, 'm> {
                 }
             }
         }
-        self.round = 0;
         self.look();
+        self.look_at_all();
         core::mem::take(&mut self.claims).tell(verdict);
 
         let pages = self.fabric.free_pages() + self.fabric.withdrawn_pages();
@@ -307,6 +311,12 @@ impl<'a, 'm> World<'a, 'm> {
             write!(out, "{nr_extents} extents, {size}, {} folios told, ", Count(*nr_told))?;
             writeln!(out, "{nr_late} extents drained later")?;
         }
+        let [free, withdrawn] = [self.fabric.free_pages(), self.fabric.withdrawn_pages()];
+        let (free, withdrawn) = (Bytes::of_pages(free), Bytes::of_pages(withdrawn));
+        let rest = self.hosts.iter().flat_map(|host| &host.device.extents);
+        let rest = Bytes::of_pages(rest.map(|pages| pages.nr_pages()).sum());
+        write!(out, "  when all had ended    {free} with the manager, ")?;
+        writeln!(out, "{withdrawn} withdrawn, {rest} with hosts")?;
         Ok(())
     }
 }
