@@ -35,6 +35,7 @@ pub(super) struct Tally {
     pub(super) nr_bad_free: u64,
     pub(super) nr_bad_idle: u64,
     pub(super) nr_bad_in_use: u64,
+    pub(super) nr_bad_known: u64,
     pub(super) nr_bad_unheard: u64,
     pub(super) nr_withdrawn: u64,
     pub(super) nr_repaired: u64,
@@ -273,7 +274,10 @@ impl Fabric {
     /// A page goes bad, wherever it is.
     pub(super) fn poison(&mut self, hosts: &mut [Host<'_, '_>], round: u64, claims: &mut Claims) {
         let offset = self.rng.below(self.pool.nr_pages());
-        let Some(pfn) = self.pool.start().checked_add(offset) else { return };
+        // What is bad is often met again.
+        let known = self.bad.iter().nth(self.rng.index(self.bad.len())).copied();
+        let known = known.filter(|_| self.rng.chance(0.2));
+        let Some(pfn) = known.or(self.pool.start().checked_add(offset)) else { return };
         if self.free.iter().any(|run| run.contains(pfn)) {
             self.tally.nr_bad_free += 1;
             return self.withdraw(pfn);
@@ -282,6 +286,7 @@ impl Fabric {
         let Some(host) = hosts.iter_mut().find(has) else { return };
         match host.poison(pfn, round, claims) {
             Some(Poisoned::InUse { .. }) => self.tally.nr_bad_in_use += 1,
+            Some(Poisoned::Known) => self.tally.nr_bad_known += 1,
             Some(_) => self.tally.nr_bad_idle += 1,
             None => {
                 self.tally.nr_bad_unheard += 1;

@@ -298,6 +298,7 @@ impl<'a, 'm> World<'a, 'm> {
         add("bad pages, in use", tally.nr_bad_in_use);
         add("  free at a host", tally.nr_bad_idle);
         add("  free at the manager", tally.nr_bad_free);
+        add("  met again", tally.nr_bad_known);
         add("  without room", tally.nr_bad_unheard);
         add("blocks withdrawn", tally.nr_withdrawn);
         add("  repaired", tally.nr_repaired);
