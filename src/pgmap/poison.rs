@@ -179,6 +179,10 @@ impl Extent {
     #[cold]
     #[inline(never)]
     fn has_poison_in(&self, head: Pfn, order: Order) -> bool {
+        if seeded!(PoisonFreed) {
+            // What a free hands back would be taken back for ever.
+            return false;
+        }
         let range = PfnRange::folio(head, order).filter(|_| self.may_be_poisoned(head));
         range.is_some_and(|range| self.first_poisoned(range).is_some())
     }
