@@ -17,6 +17,7 @@ macro_rules! bugs {
         corrupt { $($(#[doc = $flip_text:literal])* $flip:ident,)* }
         raw_pfn { $($(#[doc = $raw_text:literal])* $raw:ident,)* }
         hook { $($(#[doc = $hook_text:literal])* $hook:ident,)* }
+        end { $($(#[doc = $end_text:literal])* $end:ident,)* }
         concurrent { $($(#[doc = $race_text:literal])* $race:ident,)* }
     ) => {
         /// The faults that can be seeded.
@@ -28,6 +29,7 @@ macro_rules! bugs {
             $($(#[doc = $flip_text])* $flip,)*
             $($(#[doc = $raw_text])* $raw,)*
             $($(#[doc = $hook_text])* $hook,)*
+            $($(#[doc = $end_text])* $end,)*
             $($(#[doc = $race_text])* $race,)*
         }
 
@@ -50,6 +52,9 @@ macro_rules! bugs {
             /// Those that only some hooks show, in the order of the list.
             pub const HOOK: &'static [(Self, &'static str)] =
                 &[$((Self::$hook, concat!($($hook_text),*)),)*];
+            /// Those of waits for the end, in the order of the list.
+            pub const END: &'static [(Self, &'static str)] =
+                &[$((Self::$end, concat!($($end_text),*)),)*];
             /// Those that take two threads, with their names.
             pub const CONCURRENT: &'static [(Self, &'static str)] =
                 &[$((Self::$race, stringify!($race)),)*];
@@ -147,6 +152,10 @@ sequential {
     UnlinkLosesRest,
     /// a holder is not told that the device is gone
     GoneUntold,
+    /// a freeze that is refused leaks a reference
+    RefusedFreezeLeaks,
+    /// the word of a folio is written after its hook
+    TouchedAfterHook,
 }
 mapping {
     /// a leaf may be larger than the folio
@@ -217,6 +226,12 @@ hook {
     LaterUncalled,
     /// what was handed over is lost when a hook panics
     PanicLosesLater,
+}
+end {
+    /// a wait for the end goes on at its deadline
+    DeadlineForgotten,
+    /// whoever releases the last folio wakes nobody
+    EndUnsaid,
 }
 concurrent {
     /// a freeze looks at the counts and then stores

@@ -108,6 +108,10 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
                 at.wake(frozen.wake);
                 Ok(UniqueFolio::new(at, frozen.order, false))
             }
+            Err(bits) if seeded!(RefusedFreezeLeaks) => {
+                let _ = at.word.get();
+                Err(BusyAll { folio: self, others, info: FolioInfo::new(at.head, bits) })
+            }
             Err(bits) => Err(BusyAll { folio: self, others, info: FolioInfo::new(at.head, bits) }),
         }
     }

@@ -217,6 +217,9 @@ impl<O: PgmapOps> PgmapCore<O> {
             self.ops.folio_free(UniqueFolio::new(at, order, false), &mut later.cx);
         }
         self.ops.folio_free(UniqueFolio::new(at, order, false), &mut later.cx);
+        if seeded!(TouchedAfterHook) {
+            at.word.close();
+        }
     }
 
     #[cold]

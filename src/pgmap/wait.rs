@@ -81,7 +81,11 @@ impl<O: PgmapOps> PgmapCore<O> {
     #[cold]
     #[inline(never)]
     pub(super) fn settle(&self) {
-        let wake = |key| self.ops().park().unpark_all(key);
+        let wake = |key| {
+            if !seeded!(EndUnsaid) {
+                self.ops().park().unpark_all(key);
+            }
+        };
         if seeded!(DrainedWakesFirst) {
             wake(ParkKey::Removal);
             return self.core().settle(|_| ());
@@ -135,7 +139,7 @@ impl<O: PgmapOps> PgmapCore<O> {
             if self.state() == Life::Drained {
                 return Ok(());
             }
-            if has_passed(park, Some(deadline)) {
+            if has_passed(park, Some(deadline)) && !seeded!(DeadlineForgotten) {
                 break;
             }
             park.park_until(ParkKey::Removal, token, deadline);

@@ -144,8 +144,12 @@ impl Park for Clock {
 
 /// Four blocks from page 0x1000 on.
 pub fn world() -> World {
-    let pgmap: &'static Pgmap<'static, Owner> =
-        bare(Owner { clock: Clock::default() }, Policy::generic(), 1);
+    world_of(Policy::generic())
+}
+
+/// The same with a policy.
+pub fn world_of(policy: Policy) -> World {
+    let pgmap: &'static Pgmap<'static, Owner> = bare(Owner { clock: Clock::default() }, policy, 1);
     let range = range(0x1000, 4 * BLOCK);
     let lines = lines(MetaSize::of(range, Tables::Dense).lines());
     pgmap.add_extent(range, ExtentAttrs::NEW, Tables::Dense, lines, Attach::Zeroed).unwrap();
