@@ -259,7 +259,8 @@ impl<O: PgmapOps> PgmapCore<O> {
     ///
     /// Anywhere; takes no lock, runs no hook.
     pub fn claim_kept(&self, head: Pfn) -> Result<UniqueFolio<'_, O>, ReviveError> {
-        let (at, order) = self.unpark(head, Kind::Kept)?;
+        let at = self.find_parked(head, Kind::Kept)?;
+        let order = self.unpark(at, head, Kind::Kept)?;
         Ok(UniqueFolio::new(at, order, false))
     }
 
@@ -277,11 +278,11 @@ impl<O: PgmapOps> PgmapCore<O> {
         if self.core.is_dying() {
             return Err(ReviveError::Dying);
         }
-        let closed = |at: &FolioRef<'_, O>| self.core.is_closed(at.extent);
-        if self.find_parked(head, Kind::Retired).is_ok_and(|at| closed(&at)) {
+        let at = self.find_parked(head, Kind::Retired)?;
+        if self.core.is_closed(at.extent) {
             return Err(ReviveError::Dying);
         }
-        let (at, order) = self.unpark(head, Kind::Retired)?;
+        let order = self.unpark(at, head, Kind::Retired)?;
         let folio = UniqueFolio::new(at, order, false);
         if self.core.slipped_past_kill(at.extent) {
             folio.retire();
@@ -290,12 +291,11 @@ impl<O: PgmapOps> PgmapCore<O> {
         Ok(folio)
     }
 
-    /// Finds the parked folio at `head` and takes it over.
-    fn unpark(&self, head: Pfn, kind: Kind) -> Result<(FolioRef<'_, O>, Order), ReviveError> {
-        let at = self.find_parked(head, kind)?;
+    /// Takes the parked folio over that was found by the page `head`; returns its order.
+    fn unpark(&self, at: FolioRef<'_, O>, head: Pfn, kind: Kind) -> Result<Order, ReviveError> {
         let order = at.word.claim(kind).map_err(|bits| Self::wrong_state(head, at.head, bits))?;
         self.count_unparked(kind, order);
-        Ok((at, order))
+        Ok(order)
     }
 
     pub(crate) fn count_unparked(&self, kind: Kind, order: Order) {
