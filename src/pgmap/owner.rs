@@ -52,8 +52,7 @@ impl Core {
     /// Returns the extent that was added first.
     #[inline]
     pub(super) fn first_extent(&self) -> Option<&Extent> {
-        let index = usize::try_from(self.first.get().checked_sub(1)?).ok()?;
-        self.slots.get().get(index)?.extent()
+        slot_named(self.slots.get(), self.first.get())?.extent()
     }
 
     pub(crate) fn extent_of(&self, pfn: Pfn) -> Option<&Extent> {
@@ -87,6 +86,12 @@ impl Core {
     }
 }
 
+/// Returns the slot of that name, which is its place plus one; zero names none.
+#[inline]
+pub(super) fn slot_named(slots: &[ExtentSlot], name: u64) -> Option<&ExtentSlot> {
+    slots.get(usize::try_from(name.checked_sub(1)?).ok()?)
+}
+
 /// The extents of one pgmap.
 pub(crate) struct Extents<'a> {
     slots: &'a [ExtentSlot],
@@ -97,8 +102,7 @@ impl<'a> Iterator for Extents<'a> {
     type Item = &'a Extent;
 
     fn next(&mut self) -> Option<&'a Extent> {
-        let index = usize::try_from(self.next.checked_sub(1)?).ok()?;
-        let slot = self.slots.get(index)?;
+        let slot = slot_named(self.slots, self.next)?;
         self.next = slot.next.get();
         slot.extent()
     }

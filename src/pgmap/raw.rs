@@ -13,7 +13,7 @@ use super::extent::{Attach, Extent, ExtentAttrs, ExtentSlot};
 use super::folio_ref::FolioRef;
 use super::life::End;
 use super::ops::PgmapOps;
-use super::owner::{Core, PgmapCore};
+use super::owner::{Core, PgmapCore, slot_named};
 use super::policy::Policy;
 use super::remove::RemoveError;
 use super::set::{FolioDesc, UniqueSet};
@@ -206,17 +206,10 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
         let slots = self.core.slots.get();
         let mut last = &self.core.first;
         // Ends: the list has no loop, since a slot is linked once.
-        loop {
-            let next = last.get();
-            let slot =
-                next.checked_sub(1).and_then(|index| slots.get(usize::try_from(index).ok()?));
-            match slot {
-                Some(slot) => last = &slot.next,
-                None => break,
-            }
+        while let Some(slot) = slot_named(slots, last.get()) {
+            last = &slot.next;
         }
-        let slot = name.checked_sub(1).and_then(|index| slots.get(usize::try_from(index).ok()?));
-        if let Some(slot) = slot {
+        if let Some(slot) = slot_named(slots, name) {
             // What it was followed by when it served before is over.
             slot.next.set(0);
         }

@@ -12,7 +12,7 @@ use core::fmt;
 use super::extent::Extent;
 use super::life::{Life, StillBusy};
 use super::ops::PgmapOps;
-use super::owner::{Core, PgmapCore};
+use super::owner::{Core, PgmapCore, slot_named};
 use super::raw::{Detached, Pgmap};
 use crate::sync::{Ordering, fence};
 use crate::units::{Pfn, PfnRange};
@@ -263,8 +263,7 @@ impl Core {
         // Ends: the list has no loop, since a slot is linked once.
         loop {
             let next = link.get();
-            let slot = next.checked_sub(1).and_then(|at| slots.get(usize::try_from(at).ok()?));
-            let Some(slot) = slot else { return };
+            let Some(slot) = slot_named(slots, next) else { return };
             if next == name {
                 // Who stands on the slot at this moment still finds its way on.
                 let behind = slot.next.get();
