@@ -199,3 +199,9 @@ fn alloc(pgmap: &Shared) -> Result<Unique, AllocError> {
     pgmap.ops().write(folio.range());
     Ok(folio)
 }
+
+/// Uses a folio and gives it back.
+fn release(folio: Unique) {
+    folio.pgmap().ops().write(folio.range());
+    folio.release();
+}

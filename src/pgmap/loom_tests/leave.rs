@@ -17,12 +17,6 @@ fn remove(pgmap: &Shared) -> Life {
     life
 }
 
-/// Uses a folio and gives it back.
-fn release(folio: Unique) {
-    folio.pgmap().ops().write(folio.range());
-    folio.release();
-}
-
 /// Checks that the extent is dying while `held` is held, and drained afterwards.
 fn assert_drained_without(pgmap: &Shared, held: Option<Unique>) {
     if let Some(folio) = held {

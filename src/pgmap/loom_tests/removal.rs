@@ -12,12 +12,6 @@ fn kill(pgmap: &Shared) -> Life {
     life
 }
 
-/// Uses a folio and gives it back.
-fn release(folio: Unique) {
-    folio.pgmap().ops().write(folio.range());
-    folio.release();
-}
-
 /// Checks that a pgmap is dying while `held` is held, and drained afterwards.
 fn assert_drained_without(pgmap: &Shared, held: Option<Unique>) {
     if let Some(folio) = held {
