@@ -173,9 +173,10 @@ pub use pgmap::{
     Contents, Detached, DirSlot, Directory, DrainError, Drained, ExtentAttrs, ExtentDrained,
     ExtentSlot, FolioDesc, FolioInfo, FolioKind, FreeRangeError, GetError, HookContext, HookCx,
     LentMemory, Life, LongtermPins, Lookup, Magazine, Map, MemoryType, MergeError, MergeReason,
-    Migration, NewExtent, OnDrop, P2p, PageInfo, Pgmap, PgmapCore, PgmapOps, Pieces, PoisonError,
-    Poisoned, Policy, RawUnique, Reaped, RegisterError, RemoveError, ReviveError, SplitError,
-    SplitReason, Stats, StillBusy, Tally, UniqueFolio, UniqueSet, UnpoisonError,
+    Migration, NewExtent, OfflineError, OnDrop, OnlineError, P2p, PageInfo, Pgmap, PgmapCore,
+    PgmapOps, Pieces, PoisonError, Poisoned, Policy, RawUnique, Reaped, RegisterError, RemoveError,
+    ReviveError, SplitError, SplitReason, Stats, StillBusy, Tally, UniqueFolio, UniqueSet,
+    UnpoisonError,
 };
 #[cfg(all(sched, not(all(test, loom))))]
 pub use sync::on_access;

@@ -142,6 +142,16 @@ sequential {
     PoisonRestLost,
     /// a repaired page stays in quarantine
     UnpoisonForgets,
+    /// a free hands a page out again that is to be offline
+    OfflineFreed,
+    /// free pages stay when they are to be offline
+    OfflineFreeIgnored,
+    /// the list of an extent is filled beyond its end
+    OfflineUncounted,
+    /// pages that are taken back from the device stay offline
+    OnlineForgets,
+    /// a part that is taken back from the device takes the rest along
+    OnlineTakesAll,
     /// an extent that leaves still serves
     LeavingServes,
     /// an extent is detached while a folio of it is in use
@@ -294,6 +304,8 @@ concurrent {
     QuarantineLooksOnce,
     /// an allocation does not ask whether a page that it found is bad
     AllocMissesPoison,
+    /// nobody is told that pages are offline
+    OfflineUnsaid,
 }
 }
 

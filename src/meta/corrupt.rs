@@ -50,8 +50,8 @@ pub(crate) fn is_expected() -> bool {
 impl Meta {
     /// Returns every line in use, and those of the list of poisoned pages.
     fn all_lines(&self) -> &[MetaLine] {
-        let nr_poison = self.poison_words().count().div_euclid(LINE_WORDS) as u64;
-        self.lines(0, self.layout().nr_lines.saturating_add(nr_poison))
+        let nr_list = self.list_words().count().div_euclid(LINE_WORDS) as u64;
+        self.lines(0, self.layout().nr_lines.saturating_add(nr_list))
     }
 
     /// Returns how many words there are, hints and places included.

@@ -29,8 +29,8 @@ pub(super) const TABLE_BITS: usize = 2;
 pub(super) const INDICES_PER_WORD: u64 = 2;
 /// The largest number of pages of one extent: what the link of a condemned folio can name.
 const PAGES_MAX: u64 = 1 << 38;
-/// The most lines of the list of poisoned pages, eight pages each.
-pub(super) const POISON_LINES_MAX: usize = 512;
+/// The most lines of the list of pages that are withheld, eight entries each.
+pub(super) const LIST_LINES_MAX: usize = 512;
 
 /// How many fracture tables an extent has; one is needed for each 2 MiB block of which a part was
 /// ever handed out below order 9.
@@ -321,12 +321,17 @@ impl MetaSize {
         Self { nr_lines: layout.nr_lines, nr_tables: layout.nr_tables, nr_private }
     }
 
-    /// Returns the need with a list of at least `nr_pages` poisoned pages: a line for each eight.
+    /// Returns the need with a list of at least `nr_pages` withheld pages: a line for each eight.
+    ///
+    /// A page that is poisoned takes an entry, and a run that is offline one for each power of two
+    /// in its length.
     ///
     /// The list takes whatever lines an extent is lent beyond those that it needs, up to
-    /// [`MetaSize::poison_max`] pages; without any, [`PgmapCore::poison`] has no room.
+    /// [`MetaSize::poison_max`] entries; without any, [`PgmapCore::poison`] and
+    /// [`PgmapCore::offline`] have no room.
     ///
     /// [`PgmapCore::poison`]: crate::PgmapCore::poison
+    /// [`PgmapCore::offline`]: crate::PgmapCore::offline
     ///
     /// ```
     /// # use devfolio::{MetaSize, Pfn, PfnRange, Tables};
@@ -344,11 +349,11 @@ impl MetaSize {
         Self { nr_lines, ..self }
     }
 
-    /// Returns the largest number of poisoned pages of one extent that are remembered.
+    /// Returns the largest number of entries of one extent's list of withheld pages.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "4,096")]
     pub const fn poison_max() -> u32 {
-        (POISON_LINES_MAX * LINE_WORDS) as u32
+        (LIST_LINES_MAX * LINE_WORDS) as u32
     }
 
     /// Returns the largest number of pages that one extent can have.

@@ -1,7 +1,7 @@
 //! The metadata of one extent: every word of it, by name.
 
 use super::layout::{
-    Block, Geometry, INDICES_PER_WORD, Layout, POISON_LINES_MAX, Region, RootMap, TABLE_BITS,
+    Block, Geometry, INDICES_PER_WORD, LIST_LINES_MAX, Layout, Region, RootMap, TABLE_BITS,
     TABLE_CELLS, page_bit,
 };
 use super::word::Word;
@@ -135,11 +135,11 @@ mod def {
             self.lines.get().get(usize::try_from(offset).ok()?..)?.first_chunk()
         }
 
-        /// Returns the words behind the layout, for the list of poisoned pages.
-        pub(crate) fn poison_words(&self) -> impl Iterator<Item = &AtomicU64> {
+        /// Returns the words behind the layout, for the list of pages that are withheld.
+        pub(crate) fn list_words(&self) -> impl Iterator<Item = &AtomicU64> {
             let used = usize::try_from(self.layout.nr_lines).unwrap_or(usize::MAX);
             let lines = self.lines.get().get(used..).unwrap_or_default();
-            lines.iter().take(POISON_LINES_MAX).flat_map(MetaLine::words)
+            lines.iter().take(LIST_LINES_MAX).flat_map(MetaLine::words)
         }
 
         /// Returns the first line.

@@ -77,22 +77,16 @@ pub(crate) enum Kind {
     Condemned,
     /// In quarantine for a page that is bad; has no owner data.
     Poisoned,
+    /// Given back to the device; has no owner data.
+    Offline,
     /// No transition writes this: the metadata is corrupt.
     Undefined,
 }
 
 impl Kind {
+    /// Returns the bits of a kind; of what is undefined nothing is made.
     const fn bits(self) -> u64 {
-        match self {
-            Self::None => 0,
-            Self::Unique => 1,
-            Self::Kept => 2,
-            Self::Live => 3,
-            Self::Retired => 4,
-            Self::Condemned => 5,
-            Self::Poisoned => 6,
-            Self::Undefined => 7,
-        }
+        self as u64 & ((1 << KIND_BITS) - 1)
     }
 
     const fn from_bits(bits: u64) -> Self {
@@ -104,7 +98,7 @@ impl Kind {
             4 => Self::Retired,
             5 => Self::Condemned,
             6 => Self::Poisoned,
-            _ => Self::Undefined,
+            _ => Self::Offline,
         }
     }
 }
@@ -240,7 +234,7 @@ impl Bits {
     pub(crate) const fn is_canonical(self) -> bool {
         match self.kind() {
             Kind::None => self.0 == 0,
-            Kind::Unique | Kind::Kept | Kind::Retired | Kind::Poisoned => {
+            Kind::Unique | Kind::Kept | Kind::Retired | Kind::Poisoned | Kind::Offline => {
                 self.0 & (COUNTS | WAITER | CLOSED) == 0
             }
             Kind::Live => {
@@ -335,7 +329,7 @@ impl<'a> Word<'a> {
 
     /// The unique folio is parked: with its owner, or in quarantine.
     pub(crate) fn park(self, kind: Kind) {
-        debug_assert!(matches!(kind, Kind::Kept | Kind::Retired | Kind::Poisoned));
+        debug_assert!(!matches!(kind, Kind::None | Kind::Unique | Kind::Live | Kind::Condemned));
         let bits = self.read();
         debug_intact!(bits.kind() == Kind::Unique, "only a unique folio is parked");
         // ORDERING(publish): Release half; whoever brings the folio back sees what was done.

@@ -269,7 +269,7 @@ const SHAPES: [&str; 20] = [
 ];
 
 /// What a history of extents consists of.
-const EXTENTS_OPS: [&str; 24] = [
+const EXTENTS_OPS: [&str; 26] = [
     "alloc",
     "alloc-with",
     "claim",
@@ -294,6 +294,8 @@ const EXTENTS_OPS: [&str; 24] = [
     "detach-extent",
     "poison",
     "drain",
+    "offline",
+    "online",
 ];
 
 /// Draws operations until the bytes end, and leaves those out that are not allowed.

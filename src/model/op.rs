@@ -485,6 +485,16 @@ operations! {
         /// A page of it.
         at: At,
     }
+    /// Gives pages back to the device.
+    Offline = "offline" * 3 {
+        /// The pages.
+        span: Span,
+    }
+    /// Takes pages back from the device.
+    Online = "online" * 3 {
+        /// The pages.
+        span: Span,
+    }
 }
 
 /// Why a line is no operation.

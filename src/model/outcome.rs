@@ -146,6 +146,11 @@ pub enum Refusal {
         /// The first page of the one that is there.
         start: Pfn,
     },
+    /// This page is not offline, and is not to be.
+    NotOffline {
+        /// The first such page.
+        pfn: Pfn,
+    },
     /// The run is empty or runs past the top of space.
     NoRange,
     /// The metadata memory is too small.
@@ -220,6 +225,8 @@ pub enum FolioKind {
     Condemned,
     /// In quarantine for a bad page.
     Poisoned,
+    /// Given back to the device.
+    Offline,
 }
 
 /// A folio as anybody can see it.
@@ -307,6 +314,8 @@ pub struct Totals {
     pub condemned: Tally,
     /// Bad pages in quarantine.
     pub poisoned: Tally,
+    /// Pages that are offline.
+    pub offline: Tally,
     /// All bad pages.
     pub poisoned_pages: u64,
     /// The number of blocks of each order in the maximal tiling of the free runs.

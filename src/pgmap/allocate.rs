@@ -232,22 +232,22 @@ pub(super) enum TooLate {
     Dying,
     /// The extent is being removed.
     Leaving,
-    /// A page of it is bad.
-    Poisoned,
+    /// A page of it is bad, or offline.
+    Withheld,
 }
 
 impl TooLate {
     pub(super) const fn alloc_error(self, order: Order) -> AllocError {
         match self {
             Self::Dying => AllocError::Dying,
-            Self::Leaving | Self::Poisoned => AllocError::Contended { order },
+            Self::Leaving | Self::Withheld => AllocError::Contended { order },
         }
     }
 
     pub(super) const fn claim_error(self, pfn: Pfn) -> ClaimError {
         match self {
             Self::Dying | Self::Leaving => ClaimError::Dying,
-            Self::Poisoned => ClaimError::Contended { pfn },
+            Self::Withheld => ClaimError::Contended { pfn },
         }
     }
 }
@@ -291,7 +291,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         let extent = self.core.first_extent()?;
         let (grant, word) = extent.index().claim_at_hand(order, self.ops.cpu_hint())?;
         let at = self.begin_at(extent, word, grant.head, order);
-        if self.is_too_late(extent) || extent.holds_poison(grant.head, order) {
+        if self.is_too_late(extent) || extent.withholds_of(grant.head, order) {
             // Word by word, so that a folio that is kept stays in registers.
             self.give_up(extent, word, grant.head, order);
             return None;
@@ -317,7 +317,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         while let Some(this) = order.filter(|&order| request.least <= order) {
             match self.try_alloc(&request, this, true, &mut misses) {
                 Some(folio) => match self.admit(folio) {
-                    Err(TooLate::Poisoned | TooLate::Leaving) => {}
+                    Err(TooLate::Withheld | TooLate::Leaving) => {}
                     admitted => return admitted.map_err(|late| late.alloc_error(this)),
                 },
                 None => order = this.shrink(),
@@ -432,8 +432,8 @@ impl<O: PgmapOps> PgmapCore<O> {
     ) -> Result<UniqueFolio<'a, O>, TooLate> {
         let late = if self.is_too_late(folio.at().extent) {
             if self.core.is_dying() { TooLate::Dying } else { TooLate::Leaving }
-        } else if folio.at().extent.holds_poison(folio.at().head, folio.order()) {
-            TooLate::Poisoned
+        } else if folio.at().extent.withholds_of(folio.at().head, folio.order()) {
+            TooLate::Withheld
         } else {
             return Ok(folio);
         };

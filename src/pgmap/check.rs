@@ -144,7 +144,7 @@ impl<O: PgmapOps> PgmapCore<O> {
             extent.check(&mut report)?;
         }
         self.check_condemned()?;
-        self.check_poison()?;
+        self.check_withheld()?;
         Ok(report)
     }
 
@@ -185,7 +185,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         }
         for extent in self.core.extents() {
             // ORDERING: Relaxed. Taken at rest.
-            image.extend(extent.meta.poison_words().map(|word| word.load(Ordering::Relaxed)));
+            image.extend(extent.meta.list_words().map(|word| word.load(Ordering::Relaxed)));
         }
         image.extend(self.core.extents().map(|extent| extent.end.state()));
         image.push(self.core.end.state());
@@ -218,7 +218,7 @@ impl<O: PgmapOps<Private = ()>> PgmapCore<O> {
             });
             extent.index().announce_all();
         }
-        let lists = self.core.extents().flat_map(|extent| extent.meta.poison_words());
+        let lists = self.core.extents().flat_map(|extent| extent.meta.list_words());
         for cell in lists {
             match words.next() {
                 // ORDERING: Relaxed. Done at rest.
@@ -237,7 +237,7 @@ impl<O: PgmapOps<Private = ()>> PgmapCore<O> {
             Some(&link) => self.core.condemned.store(link, Ordering::Relaxed),
             None => is_fit = false,
         }
-        self.core.extents().for_each(Extent::refresh_poison);
+        self.core.extents().for_each(Extent::refresh_withheld);
         is_fit && words.next().is_none()
     }
 

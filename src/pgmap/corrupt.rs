@@ -60,8 +60,8 @@ impl<O: PgmapOps<Private = ()>> PgmapCore<O> {
         let lent = core.extents().flat_map(|extent| extent.meta.words_in_memory());
         let outside =
             [core.end.word(), &*core.condemned, &*core.kept_pages, &*core.condemned_pages];
-        let poison = core.extents().flat_map(Extent::poison_state);
+        let withheld = core.extents().flat_map(Extent::withheld_state);
         let ends = core.extents().map(|extent| extent.end.word());
-        lent.chain(outside).chain([&*core.shortages]).chain(poison).chain(ends)
+        lent.chain(outside).chain([&*core.shortages]).chain(withheld).chain(ends)
     }
 }

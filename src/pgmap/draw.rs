@@ -4,12 +4,13 @@ use core::fmt;
 
 use super::ops::PgmapOps;
 use super::owner::PgmapCore;
+use crate::meta::word::Kind;
 use crate::units::{Order, Pfn, PfnRange};
 
 /// A map of the extents, a character for an equal share of the pages.
 ///
 /// `.` is all free; otherwise the smallest folio in the share decides: `#` 1 GiB, `=` 2 MiB and
-/// more, `-` less than 2 MiB.
+/// more, `-` less than 2 MiB. `x` has no folio in use, and pages that are bad or offline.
 pub struct Map<'a, O: PgmapOps> {
     pgmap: &'a PgmapCore<O>,
     columns: u32,
@@ -70,6 +71,7 @@ impl<O: PgmapOps> Map<'_, O> {
     fn character(&self, part: PfnRange) -> char {
         let Some(extent) = self.pgmap.core().extent_of(part.start()) else { return '?' };
         let mut smallest: Option<Order> = None;
+        let mut is_withheld = false;
         let mut next = Some(part.start());
         // Ends: `next` grows on every turn, up to the end of the part.
         while let Some(pfn) = next {
@@ -78,7 +80,11 @@ impl<O: PgmapOps> Map<'_, O> {
                 (Some(run), _) => Some(run.last()),
                 (None, Some(found)) => {
                     let order = found.bits.order();
-                    smallest = Some(smallest.map_or(order, |smallest| smallest.min(order)));
+                    if matches!(found.bits.kind(), Kind::Poisoned | Kind::Offline) {
+                        is_withheld = true;
+                    } else {
+                        smallest = Some(smallest.map_or(order, |smallest| smallest.min(order)));
+                    }
                     found.head.checked_add(order.nr_pages().wrapping_sub(1))
                 }
                 (None, None) => Some(pfn),
@@ -86,6 +92,7 @@ impl<O: PgmapOps> Map<'_, O> {
             next = end.and_then(|end| end.checked_add(1)).filter(|&pfn| pfn <= part.last());
         }
         match smallest {
+            None if is_withheld => 'x',
             None => '.',
             Some(Order::REGION) => '#',
             Some(order) if Order::BLOCK <= order => '=',

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::life::End;
-use super::poison::Poison;
+use super::withheld::Withheld;
 use crate::meta::word::{Bits, Word};
 use crate::meta::{BLOCK_PAGES, Block, Meta, PAGE_LEVELS, PrivateMem, REGION_BLOCKS, page_bit};
 use crate::sync::{FillOnce, Link, const_unless_loom};
@@ -114,7 +114,7 @@ pub(crate) struct Extent {
     pub(crate) private: PrivateMem,
     /// The place in the table of slots.
     pub(crate) slot: u16,
-    pub(super) poison: Poison,
+    pub(super) withheld: Withheld,
     pub(super) end: End,
 }
 

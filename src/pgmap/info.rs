@@ -20,6 +20,8 @@ pub enum FolioKind {
     Condemned,
     /// A bad page in quarantine; or its block, where there was no table left to fracture it.
     Poisoned,
+    /// Given back to the device by [`PgmapCore::offline`](super::PgmapCore::offline).
+    Offline,
 }
 
 /// What a folio's word said at some instant.
@@ -49,6 +51,7 @@ impl FolioInfo {
             Kind::Retired => FolioKind::Retired,
             Kind::Condemned => FolioKind::Condemned,
             Kind::Poisoned => FolioKind::Poisoned,
+            Kind::Offline => FolioKind::Offline,
             Kind::None | Kind::Unique | Kind::Undefined => FolioKind::Unique,
         };
         let is_live = matches!(kind, FolioKind::Live);

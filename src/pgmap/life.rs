@@ -229,7 +229,7 @@ impl Core {
 
 /// Returns whether a folio of that kind keeps its pgmap from being drained.
 const fn is_in_the_way(kind: Kind) -> bool {
-    !matches!(kind, Kind::Retired | Kind::Poisoned)
+    !matches!(kind, Kind::Retired | Kind::Poisoned | Kind::Offline)
 }
 
 impl Extent {

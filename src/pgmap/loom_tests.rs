@@ -20,6 +20,7 @@ use crate::units::{Order, Pfn, PfnRange};
 mod condemned;
 mod extents;
 mod leave;
+mod offline;
 mod poison;
 mod removal;
 

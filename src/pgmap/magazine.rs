@@ -225,7 +225,7 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
             return;
         }
         let Some(extent) = pgmap.core().first_extent() else { return };
-        if extent.has_poison() || pgmap.core().is_closed(extent) {
+        if extent.withholds_any() || pgmap.core().is_closed(extent) {
             return;
         }
         let Some((handful, idle, clean)) = extent.index().claim_handful(self.order, cpu) else {
@@ -242,8 +242,8 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
         }
         self.place = Some((extent, handful));
         (self.idle, self.clean) = (idle, clean);
-        // A page that is poisoned from here on counts as a shortage.
-        if pgmap.is_too_late(extent) || extent.has_poison() {
+        // A page that is withheld from here on counts as a shortage.
+        if pgmap.is_too_late(extent) || extent.withholds_any() {
             self.drain();
         }
     }

@@ -36,6 +36,7 @@ mod info;
 mod life;
 mod lookup;
 mod magazine;
+mod offline;
 mod ops;
 mod owner;
 mod poison;
@@ -46,6 +47,7 @@ mod set;
 mod stats;
 mod unique;
 mod wait;
+mod withheld;
 
 #[cfg(all(test, loom))]
 pub(crate) mod loom_tests;
@@ -67,6 +69,7 @@ pub use info::{FolioInfo, FolioKind, PageInfo};
 pub use life::{Life, StillBusy};
 pub use lookup::GetError;
 pub use magazine::Magazine;
+pub use offline::{OfflineError, OnlineError};
 pub use ops::{HookCx, PgmapOps};
 pub use owner::{PgmapCore, Reaped};
 pub use poison::{PoisonError, Poisoned, UnpoisonError};

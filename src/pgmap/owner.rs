@@ -298,14 +298,14 @@ impl<O: PgmapOps> PgmapCore<O> {
     #[inline(always)]
     pub(super) fn dissolve(&self, at: FolioRef<'_, O>, order: Order, after: After) {
         self.drop_private(at.extent, at.head, order);
-        if at.extent.has_poison() {
+        if at.extent.withholds_any() {
             return self.dissolve_around(at.extent, at.head, order, after);
         }
         at.word.end();
         // A free ends behind a fence, which is also the other half of the edge `dying`.
         Index::free_in(&at.extent.meta, at.head, order, after);
         // ORDERING(poison): Relaxed, behind the fence of the free.
-        if at.extent.has_poison() && !seeded!(FreeMissesPoison) {
+        if at.extent.withholds_any() && !seeded!(FreeMissesPoison) {
             self.settle_freed(at.extent, at.head, order);
         }
         self.after_release();

@@ -150,9 +150,9 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
         })?;
         // SAFETY: As above, and everything that reads it goes through a `PgmapCore<O>`.
         let private = unsafe { PrivateMem::new(private) };
-        let poison = super::poison::Poison::new();
-        let extent = Extent { meta, attrs, private, slot: index, poison, end: End::new() };
-        extent.clear_poison(is_trusted);
+        let withheld = super::withheld::Withheld::new();
+        let extent = Extent { meta, attrs, private, slot: index, withheld, end: End::new() };
+        extent.clear_withheld(is_trusted);
         extent.index().attach(attrs.contents == super::Contents::Zeroed);
         slot.fill(extent);
         self.link_slot(u64::from(index).wrapping_add(1));

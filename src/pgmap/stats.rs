@@ -42,6 +42,8 @@ pub struct Stats {
     pub condemned: Tally,
     /// Bad pages in quarantine.
     pub poisoned: Tally,
+    /// Pages that are offline: they have left free space.
+    pub offline: Tally,
     /// Pages that are known to be bad, those that are still part of a folio included.
     pub poisoned_pages: u64,
     /// Folios of each order, in any state.
@@ -61,6 +63,7 @@ impl Stats {
             FolioKind::Retired => &mut self.retired,
             FolioKind::Condemned => &mut self.condemned,
             FolioKind::Poisoned => &mut self.poisoned,
+            FolioKind::Offline => &mut self.offline,
         };
         tally.nr_folios = tally.nr_folios.saturating_add(1);
         tally.nr_pages = tally.nr_pages.saturating_add(folio.order.nr_pages());

@@ -103,16 +103,31 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// Where the owner's [`Park`](crate::Park) may sleep, and where no count of this pgmap waits
     /// for the caller. Whoever releases the last folio wakes.
     pub fn wait_drained(&self) {
+        self.wait_for(ParkKey::Removal, None, || (self.state() == Life::Drained).then_some(()));
+    }
+
+    /// Waits until `over_fn` has an answer, which whoever made it so says to those who wait for
+    /// `key`; `None` at the deadline.
+    pub(super) fn wait_for<T>(
+        &self,
+        key: ParkKey,
+        deadline: Option<u64>,
+        over_fn: impl Fn() -> Option<T>,
+    ) -> Option<T> {
         let park = self.ops().park();
-        // Ends: with the end of the pgmap, which ends the `park` that it meets.
+        // Ends: at the deadline, or with what is waited for, which ends the `park` that it meets.
         loop {
-            let token = park.token(ParkKey::Removal);
-            if self.state() == Life::Drained {
-                return;
+            let token = park.token(key);
+            let over = over_fn();
+            if over.is_some() {
+                return over;
             }
-            let token =
-                if seeded!(DrainedLooksOnce) { park.token(ParkKey::Removal) } else { token };
-            park.park(ParkKey::Removal, token);
+            let token = if seeded!(DrainedLooksOnce) { park.token(key) } else { token };
+            match deadline {
+                _ if has_passed(park, deadline) && !seeded!(DeadlineForgotten) => return None,
+                Some(deadline) => park.park_until(key, token, deadline),
+                None => park.park(key, token),
+            }
         }
     }
 
@@ -132,17 +147,9 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// As for [`PgmapCore::wait_drained`]; with a deadline that has passed, anywhere. Walks the
     /// extents at the deadline.
     pub fn wait_drained_until(&self, deadline: u64) -> Result<(), DrainError> {
-        let park = self.ops().park();
-        // Ends: at the deadline at the latest.
-        loop {
-            let token = park.token(ParkKey::Removal);
-            if self.state() == Life::Drained {
-                return Ok(());
-            }
-            if has_passed(park, Some(deadline)) && !seeded!(DeadlineForgotten) {
-                break;
-            }
-            park.park_until(ParkKey::Removal, token, deadline);
+        let is_drained = || (self.state() == Life::Drained).then_some(());
+        if self.wait_for(ParkKey::Removal, Some(deadline), is_drained).is_some() {
+            return Ok(());
         }
         if self.state() == Life::Live {
             return Err(DrainError::NotKilled);
@@ -262,18 +269,8 @@ impl<O: PgmapOps> PgmapCore<O> {
 
     fn wait_extent(&self, pfn: Pfn, deadline: Option<u64>) -> Result<(), DrainError> {
         let key = self.removal_key(pfn).ok_or(DrainError::Outside { pfn })?;
-        let park = self.ops().park();
-        // Ends: at the deadline, or with the end of the removal, which ends the `park` it meets.
-        loop {
-            let token = park.token(key);
-            if let Some(end) = self.removal_is_over(pfn) {
-                return end;
-            }
-            match deadline {
-                _ if has_passed(park, deadline) => break,
-                Some(deadline) => park.park_until(key, token, deadline),
-                None => park.park(key, token),
-            }
+        if let Some(end) = self.wait_for(key, deadline, || self.removal_is_over(pfn)) {
+            return end;
         }
         let busy = self.core().extent_of(pfn).and_then(|extent| extent.first_busy());
         match busy {

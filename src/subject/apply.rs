@@ -6,14 +6,15 @@ use alloc::vec::Vec;
 use super::owner::{Owner, block, born};
 use super::refusal::Refuses;
 use super::table::Held;
+use super::withheld::is_withheld;
 use super::words::{content_of, order_of, pfn_of, range_of, request_of, set_request_of};
 use super::{Data, PgmapSubject, raw};
 use crate::folio::{Folio, FolioSet};
 use crate::model::{
-    AnyOrder, At, Block, Content, Count, ExtentPlan, Lent, Node, Op, Outcome, Refusal, Span,
+    AnyOrder, Block, Content, Count, ExtentPlan, Lent, Node, Op, Outcome, Refusal, Span,
     TableBudget, Token,
 };
-use crate::pgmap::{FolioDesc, FolioKind, PageInfo, Poisoned, StillBusy, UniqueFolio, UniqueSet};
+use crate::pgmap::{FolioDesc, FolioKind, StillBusy, UniqueFolio, UniqueSet};
 use crate::units::Order;
 
 /// An operation that was refused, and why.
@@ -73,6 +74,8 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
             Op::Unpoison { at } => pfn_of(at)
                 .and_then(|pfn| self.pgmap.unpoison(pfn).map_err(|it| it.refusal()))
                 .map(done),
+            Op::Offline { span } => self.offline(span),
+            Op::Online { span } => self.online(span),
             Op::Kill {} => {
                 self.pgmap.kill();
                 Ok(Outcome::Done)
@@ -87,32 +90,11 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
         outcome.unwrap_or_else(Outcome::Refused)
     }
 
-    /// Says that a page is bad; what the crate answers has to be what it shows.
-    fn poison(&self, at: At) -> Try {
-        let pfn = pfn_of(at)?;
-        let is_bad = |pfn| self.pgmap.poisoned().any(|bad| bad == pfn);
-        let was_bad = is_bad(pfn);
-        let answer = self.pgmap.poison(pfn).map_err(|it| it.refusal())?;
-        let page = self.pgmap.query(pfn);
-        let is_quarantined =
-            matches!(page, PageInfo::Folio(folio) if folio.kind == FolioKind::Poisoned);
-        match answer {
-            Poisoned::Known if was_bad => Err(Refusal::KnownBad),
-            Poisoned::Quarantined if is_quarantined && is_bad(pfn) => Ok(Outcome::Done),
-            Poisoned::InUse { folio: Some(folio) }
-                if PageInfo::Folio(folio) == page && !is_quarantined && is_bad(pfn) =>
-            {
-                Ok(Outcome::Done)
-            }
-            _ => Err(Refusal::Other),
-        }
-    }
-
     fn drain(&self) -> Try {
         let (mut busy, mut named) = (Vec::new(), Vec::new());
         self.pgmap.for_each_busy(|it| busy.push(it));
         self.pgmap.for_each_folio(|folio| {
-            if !matches!(folio.kind, FolioKind::Retired | FolioKind::Poisoned) {
+            if folio.kind != FolioKind::Retired && !is_withheld(folio.kind) {
                 named.push(StillBusy { pfn: folio.head, folio: Some(folio) });
             }
         });

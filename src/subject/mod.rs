@@ -19,6 +19,7 @@ mod raw;
 mod raw_pfn;
 mod refusal;
 mod table;
+mod withheld;
 mod words;
 
 use alloc::boxed::Box;
@@ -241,6 +242,7 @@ impl<D: Data> Subject for PgmapSubject<'_, '_, D> {
             retired: tally(stats.retired),
             condemned: tally(stats.condemned),
             poisoned: tally(stats.poisoned),
+            offline: tally(stats.offline),
             poisoned_pages: stats.poisoned_pages,
             free_by_order: stats.free_by_order,
             largest_free_run: stats.largest_free_run,
@@ -280,6 +282,7 @@ fn view(info: FolioInfo) -> FolioView {
             crate::pgmap::FolioKind::Retired => FolioKind::Retired,
             crate::pgmap::FolioKind::Condemned => FolioKind::Condemned,
             crate::pgmap::FolioKind::Poisoned => FolioKind::Poisoned,
+            crate::pgmap::FolioKind::Offline => FolioKind::Offline,
         },
         refs: info.refs,
         pins: info.pins,

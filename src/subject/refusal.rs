@@ -4,8 +4,8 @@ use crate::folio::{CountError, PinError};
 use crate::meta::Count;
 use crate::model::{Kind, Refusal};
 use crate::pgmap::{
-    AddExtentError, AllocError, ClaimError, FolioInfo, GetError, MergeReason, PoisonError,
-    RemoveError, ReviveError, SplitReason, StillBusy, UnpoisonError,
+    AddExtentError, AllocError, ClaimError, FolioInfo, GetError, MergeReason, OfflineError,
+    OnlineError, PoisonError, RemoveError, ReviveError, SplitReason, StillBusy, UnpoisonError,
 };
 
 /// An error that has a counterpart in the specification.
@@ -160,6 +160,27 @@ impl Refuses for UnpoisonError {
         match self {
             Self::Outside { .. } => Refusal::Outside,
             Self::NotPoisoned { .. } => Refusal::NotBad,
+            Self::Contended { .. } => Refusal::Other,
+        }
+    }
+}
+
+impl Refuses for OfflineError {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::Outside { .. } => Refusal::Outside,
+            Self::NoRoom { .. } => Refusal::NoRoom,
+            Self::Contended { .. } => Refusal::Other,
+        }
+    }
+}
+
+impl Refuses for OnlineError {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::Outside { .. } => Refusal::Outside,
+            Self::NotOffline { pfn } => Refusal::NotOffline { pfn: *pfn },
+            Self::NoRoom { .. } => Refusal::NoRoom,
             Self::Contended { .. } => Refusal::Other,
         }
     }

@@ -15,6 +15,8 @@ pub enum ParkKey {
     Removal,
     /// The end of the extent whose first page this is.
     ExtentRemoval(Pfn),
+    /// Pages of the extent whose first page this is, which are to be offline.
+    Offline(Pfn),
 }
 
 /// Sleeping and waking, keyed by what is waited for; and the clock of deadlines.

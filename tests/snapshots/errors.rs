@@ -2,9 +2,9 @@
 
 use devfolio::{
     AddExtentError, AllocError, CheckError, ClaimError, Count, CountError, DrainError, FolioInfo,
-    FolioKind, FreeRangeError, GetError, MergeReason, Order, Pfn, PinError, PoisonError,
-    RangeError, RegisterError, RemoveError, ReviveError, SplitReason, StillBusy, UnpoisonError,
-    WaitError,
+    FolioKind, FreeRangeError, GetError, MergeReason, OfflineError, OnlineError, Order, Pfn,
+    PinError, PoisonError, RangeError, RegisterError, RemoveError, ReviveError, SplitReason,
+    StillBusy, UnpoisonError, WaitError,
 };
 
 use super::error;
@@ -202,6 +202,34 @@ fn poison() {
         UnpoisonError::Contended { pfn } =>
             "Contended { pfn: Pfn(0x42) }",
             "too much contention for page 0x42";
+    }
+}
+
+#[test]
+fn offline() {
+    let (pfn, range) = (PFN, range(0x40, 2));
+    error! {
+        OfflineError::Outside { range } =>
+            "Outside { range: PfnRange(0x40..=0x41) }",
+            "no extent has all of 0x40..=0x41";
+        OfflineError::NoRoom { range, needed: 3, left: 2 } =>
+            "NoRoom { range: PfnRange(0x40..=0x41), needed: 3, left: 2 }",
+            "0x40..=0x41 takes 3 entries of a list with room for 2";
+        OfflineError::Contended { range } =>
+            "Contended { range: PfnRange(0x40..=0x41) }",
+            "too much contention for 0x40..=0x41";
+        OnlineError::Outside { range } =>
+            "Outside { range: PfnRange(0x40..=0x41) }",
+            "no extent has all of 0x40..=0x41";
+        OnlineError::NotOffline { pfn } =>
+            "NotOffline { pfn: Pfn(0x42) }",
+            "page 0x42 is not offline";
+        OnlineError::NoRoom { range, needed: 3, left: 2 } =>
+            "NoRoom { range: PfnRange(0x40..=0x41), needed: 3, left: 2 }",
+            "around 0x40..=0x41 3 entries stay of a list with room for 2";
+        OnlineError::Contended { range } =>
+            "Contended { range: PfnRange(0x40..=0x41) }",
+            "too much contention for 0x40..=0x41";
     }
 }
 

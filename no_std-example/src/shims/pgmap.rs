@@ -168,6 +168,42 @@ super::shims! {
         pgmap.unpoison(pfn)
     }
 
+    /// Shim of `PgmapCore::offline`.
+    fn shim_pgmap_core_offline(pgmap: Core, range: PfnRange) -> Result<Life, OfflineError> {
+        pgmap.offline(range)
+    }
+
+    /// Shim of `PgmapCore::online`.
+    fn shim_pgmap_core_online(pgmap: Core, range: PfnRange) -> Result<(), OnlineError> {
+        pgmap.online(range)
+    }
+
+    /// Shim of `PgmapCore::offline_state`.
+    fn shim_pgmap_core_offline_state(pgmap: Core, range: PfnRange) -> Option<Life> {
+        pgmap.offline_state(range)
+    }
+
+    /// Shim of `PgmapCore::for_each_busy_in`.
+    fn shim_pgmap_core_for_each_busy_in(pgmap: Core, range: PfnRange) -> Option<StillBusy> {
+        let mut last = None;
+        pgmap.for_each_busy_in(range, |busy| last = Some(busy));
+        last
+    }
+
+    /// Shim of `PgmapCore::wait_offline`.
+    fn shim_pgmap_core_wait_offline(pgmap: Core, range: PfnRange) -> Result<(), DrainError> {
+        pgmap.wait_offline(range)
+    }
+
+    /// Shim of `PgmapCore::wait_offline_until`.
+    fn shim_pgmap_core_wait_offline_until(
+        pgmap: Core,
+        range: PfnRange,
+        deadline: u64,
+    ) -> Result<(), DrainError> {
+        pgmap.wait_offline_until(range, deadline)
+    }
+
     /// Shim of `PgmapCore::poisoned`.
     fn shim_pgmap_core_poisoned(pgmap: Core) -> Option<Pfn> {
         pgmap.poisoned().last()

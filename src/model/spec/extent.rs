@@ -8,6 +8,7 @@ use super::super::outcome::{FolioKind, Life, Outcome, Refusal};
 use super::super::runs::{Run, pfn};
 use super::judge::{Answer, Step, done, refuse};
 use super::request::run;
+use super::withheld::is_withheld;
 use super::{Extent, Folio, Spec};
 
 /// The most pages that an extent of the crate can have.
@@ -113,5 +114,5 @@ impl Spec {
 
 /// Returns whether a folio is in the way of the end.
 pub(super) fn is_busy(folio: &Folio) -> bool {
-    !matches!(folio.kind, FolioKind::Retired | FolioKind::Poisoned)
+    folio.kind != FolioKind::Retired && !is_withheld(folio.kind)
 }

@@ -182,6 +182,8 @@ impl Spec {
             Op::DetachExtent { at } => self.detach_extent(at),
             Op::Poison { at } => self.poison(at, seen),
             Op::Unpoison { at } => self.unpoison(at),
+            Op::Offline { span } => self.offline(span),
+            Op::Online { span } => self.online(span),
             Op::UseMagazine { order, number, back } => self.use_magazine(order, number, back, seen),
             _ => self.step_counts(op, seen),
         }
@@ -214,6 +216,8 @@ fn unsayable(op: &Op) -> Vec<Refusal> {
         Op::ClaimRange { span, .. }
         | Op::Trim { span, .. }
         | Op::ReleasePart { span, .. }
+        | Op::Offline { span }
+        | Op::Online { span }
         | Op::AddExtent { span, .. } => spans = Some(span),
         _ => {}
     }

@@ -72,6 +72,8 @@ impl Spec {
         self.extents.remove(index);
         self.folios.retain(|&head, _| !range.contains(head));
         self.bad.retain(|&page| !range.contains(page));
+        self.offline.remove(range);
+        self.entries.retain(|entry| !range.covers(*entry));
         self.clean.remove(range);
         self.sure.remove(range);
         self.derived.take();

@@ -11,7 +11,6 @@ mod extent;
 mod hook;
 mod judge;
 mod leave;
-mod poison;
 mod request;
 mod resolve;
 mod sets;
@@ -19,6 +18,7 @@ mod shape;
 mod space;
 mod teardown;
 mod view;
+mod withheld;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
@@ -26,7 +26,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::OnceCell;
 
-pub use poison::POISON_MAX;
+pub use withheld::POISON_MAX;
 
 use super::field::{HookStep, Token};
 use super::geometry::{Geometry, PolicyBits};
@@ -42,7 +42,7 @@ use crate::units::{Order, Pfn};
 /// 1. Every folio lies in one extent, is aligned to its order, and shares no page with another.
 /// 2. The counts of a folio are those of its handles in the table and of its raw ledger; only a
 ///    live folio has any, and a live folio has at least one.
-/// 3. No bad page is free.
+/// 3. No bad page is free, and none that is to be offline.
 /// 4. `sure` lies in `clean`, and both lie in the free pages.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -61,6 +61,10 @@ pub struct Spec {
     sure: RunSet,
     /// The pages that are known to be bad.
     bad: BTreeSet<u128>,
+    /// The pages that are offline, or are to be.
+    offline: RunSet,
+    /// What the lists of the extents say of them: runs of a power of two.
+    entries: Vec<Run>,
     /// The outstanding handles; a token is an index.
     handles: Vec<Option<Handle>>,
     script: VecDeque<HookStep>,
@@ -143,6 +147,8 @@ impl Spec {
             clean: RunSet::default(),
             sure: RunSet::default(),
             bad: BTreeSet::new(),
+            offline: RunSet::default(),
+            entries: Vec::new(),
             handles: Vec::new(),
             script: VecDeque::new(),
             life: Life::Live,
@@ -241,7 +247,7 @@ impl Spec {
             self.clean.insert(run);
             self.sure.insert(run);
         }
-        self.quarantine(run);
+        self.withhold(run);
         self.forget_mixed(run);
     }
 
@@ -278,6 +284,9 @@ impl Spec {
             let is_bad = self.bad.range(run.start..run.end).next().is_some();
             if folio.kind == FolioKind::Poisoned && !is_bad {
                 return Err(format!("nothing is bad at {head:#x}"));
+            }
+            if folio.kind == FolioKind::Offline && self.offline.parts_of(run).next().is_none() {
+                return Err(format!("nothing is offline at {head:#x}"));
             }
             if ledger != folio.counts || (folio.kind == FolioKind::Live) != (ledger.sum() > 0) {
                 return Err(format!("the folio at {head:#x} is {folio:?}, handles say {ledger:?}"));

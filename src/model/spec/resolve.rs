@@ -10,7 +10,7 @@ use super::super::field::{At, Lent, Span, TableBudget, Token};
 use super::super::op::Op;
 use super::super::outcome::{FolioKind, Kind};
 use super::super::runs::{Run, align_up, pfn};
-use super::request::page;
+use super::request::{clamp, page};
 use super::{Folio, Handle, Spec};
 use crate::units::{Order, Pfn};
 
@@ -178,6 +178,8 @@ impl Spec {
 
     fn resolve_shape(&self, op: &mut Op) -> Option<()> {
         match op {
+            Op::Offline { span } => self.resolve_span(span),
+            Op::Online { span } => self.resolve_online(span),
             Op::Split { token, order } => {
                 *token = self.pick_unique(*token)?;
                 let whole = self.folios.get(&self.unique(*token).ok()?)?.order.as_u8();
@@ -289,6 +291,17 @@ impl Spec {
 
     fn resolve_span(&self, span: &mut Span) {
         span.start = self.at(span.start, 0, |_| true);
+    }
+
+    /// Prefers pages that are offline, and no more than are so in one run.
+    fn resolve_online(&self, span: &mut Span) {
+        span.start = self.at(span.start, 0, |folio| folio.kind == FolioKind::Offline);
+        let rest = Run { start: page(span.start), end: u128::MAX };
+        let run = self.offline.parts_of(rest).next().filter(|run| run.start == rest.start);
+        if let Some(run) = run {
+            let nr_pages = u128::from(span.pages.0.max(1) - 1) % run.nr_pages() + 1;
+            span.pages.0 = clamp(if span.pages.0 % 4 == 0 { run.nr_pages() } else { nr_pages });
+        }
     }
 
     /// Resolves a selector; of folios, it prefers those that fit.

@@ -2,10 +2,11 @@
 
 use alloc::vec::Vec;
 
-use super::super::field::{At, Count, Token};
+use super::super::field::{At, Count, Pages, Span, Token};
 use super::super::op::Op;
 use super::super::outcome::FolioKind;
 use super::super::runs::pfn;
+use super::request::clamp;
 use super::{Handle, Spec};
 
 impl Spec {
@@ -51,6 +52,11 @@ impl Spec {
                 FolioKind::Poisoned => {
                     let bad = self.bad_in(self.run_of(head))?;
                     Some(Op::Unpoison { at: At::Pfn(pfn(bad)) })
+                }
+                FolioKind::Offline => {
+                    let run = self.offline_run_at(self.run_of(head))?;
+                    let (start, pages) = (At::Pfn(pfn(run.start)), Pages(clamp(run.nr_pages())));
+                    Some(Op::Online { span: Span { start, pages } })
                 }
                 FolioKind::Retired if self.may_unretire(head) => Some(Op::ClaimRetired { at }),
                 _ => None,

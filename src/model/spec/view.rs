@@ -56,6 +56,7 @@ impl Spec {
             retired: self.tally(FolioKind::Retired),
             condemned: self.tally(FolioKind::Condemned),
             poisoned: self.tally(FolioKind::Poisoned),
+            offline: self.tally(FolioKind::Offline),
             poisoned_pages: self.bad.len() as u64,
             free_by_order,
             largest_free_run: clamp(free.iter().map(|run| run.nr_pages()).max().unwrap_or(0)),

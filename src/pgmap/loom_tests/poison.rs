@@ -9,9 +9,9 @@ use crate::sync::models::{explore_up_to, race};
 const BAD: Pfn = Pfn::new(7);
 
 /// Runs one execution of a model on a block, or two, with room for a bad page.
-fn with_list(nr_pages: u64, model_fn: impl FnOnce(&Arc<Shared>)) {
+pub(super) fn with_list(nr_pages: u64, model_fn: impl FnOnce(&Arc<Shared>)) {
     let range = pages(0, nr_pages);
-    let nr_lines = MetaSize::of(range, Tables::Budget(0)).poison(1).lines();
+    let nr_lines = MetaSize::of(range, Tables::Budget(0)).poison(8).lines();
     let lines: Box<[MetaLine]> = (0..nr_lines).map(|_| MetaLine::default()).collect();
     lend(lines, |lines| {
         with_bare(Policy::generic(), |pgmap| {

@@ -1,0 +1,426 @@
+//! Pages that go back to the device while the rest of their extent stays.
+//!
+//! What is to be offline is a run of pages in the list of its extent; `withheld` says how the list
+//! is read. Free pages leave at once, and each other page as soon as it would be free: whoever
+//! frees it finds it on the list. So no page leaves twice and none is handed out on its way, and
+//! no bit beside the counts says so.
+
+use core::fmt;
+
+use super::extent::Extent;
+use super::info::FolioInfo;
+use super::life::{Life, StillBusy};
+use super::ops::PgmapOps;
+use super::owner::PgmapCore;
+use super::wait::DrainError;
+use super::withheld::Entry;
+use crate::meta::word::Kind;
+use crate::sync::{Ordering, fence};
+use crate::units::{Pfn, PfnRange};
+use crate::zone::After;
+
+/// Why pages could not be given back; nothing changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum OfflineError {
+    /// No single extent has all the pages.
+    Outside {
+        /// The pages.
+        range: PfnRange,
+    },
+    /// The list of the extent has no room for them.
+    NoRoom {
+        /// The pages.
+        range: PfnRange,
+        /// The entries that it takes.
+        needed: usize,
+        /// The entries that are left; [`MetaSize::poison`](crate::MetaSize::poison) asks for more.
+        left: usize,
+    },
+    /// Others held the list; worth another attempt.
+    Contended {
+        /// The pages.
+        range: PfnRange,
+    },
+}
+
+impl fmt::Display for OfflineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outside { range } => write!(f, "no extent has all of {range}"),
+            Self::NoRoom { range, needed, left } => {
+                write!(f, "{range} takes {needed} entries of a list with room for {left}")
+            }
+            Self::Contended { range } => write!(f, "too much contention for {range}"),
+        }
+    }
+}
+
+impl core::error::Error for OfflineError {}
+
+/// Why pages could not be taken back from the device; nothing changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum OnlineError {
+    /// No single extent has all the pages.
+    Outside {
+        /// The pages.
+        range: PfnRange,
+    },
+    /// A page is not offline, nor was to be.
+    NotOffline {
+        /// The first one.
+        pfn: Pfn,
+    },
+    /// The list of the extent has no room for what stays offline on either side.
+    NoRoom {
+        /// The pages.
+        range: PfnRange,
+        /// The entries that it takes.
+        needed: usize,
+        /// The entries that are left.
+        left: usize,
+    },
+    /// Others held the list; worth another attempt.
+    Contended {
+        /// The pages.
+        range: PfnRange,
+    },
+}
+
+impl fmt::Display for OnlineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outside { range } => write!(f, "no extent has all of {range}"),
+            Self::NotOffline { pfn } => write!(f, "page {pfn} is not offline"),
+            Self::NoRoom { range, needed, left } => {
+                write!(f, "around {range} {needed} entries stay of a list with room for {left}")
+            }
+            Self::Contended { range } => write!(f, "too much contention for {range}"),
+        }
+    }
+}
+
+impl core::error::Error for OnlineError {}
+
+impl<O: PgmapOps> PgmapCore<O> {
+    /// Gives pages back to the device while the rest of their extent stays; returns how far that
+    /// has come.
+    ///
+    /// Free pages of `range` leave free space at once. Those in use go on as before, with all their
+    /// counts, and leave when they would be free; none is handed out again in between. The state is
+    /// [`Life::Drained`] as soon as no folio has any of the pages but for [`FolioKind::Offline`]
+    /// and [`FolioKind::Poisoned`], and stays so until [`PgmapCore::online`] takes pages back,
+    /// which may also be called while some are in use. A folio that was retired is in use: it is
+    /// its owner who has to release it. The pages keep their numbers, and stay part of the extent.
+    ///
+    /// A second call changes nothing. Where a block would have to be fractured and the pool of
+    /// tables is empty, the whole block leaves with its part. Takes an entry of the list of the
+    /// extent for each power of two in the number of pages: one for a whole GiB. Mirrors
+    /// `offline_pages` of Linux, which moves what is in use or fails.
+    ///
+    /// [`FolioKind::Offline`]: super::FolioKind::Offline
+    /// [`FolioKind::Poisoned`]: super::FolioKind::Poisoned
+    ///
+    /// ```
+    /// # use devfolio::*;
+    /// # struct Ops;
+    /// # impl PgmapOps for Ops { type Private = (); }
+    /// # let range = PfnRange::new(Pfn::new(0), 1024)?;
+    /// # let nr_lines = MetaSize::of(range, Tables::Dense).poison(8).lines();
+    /// # let mut lines: Vec<_> = (0..nr_lines).map(|_| MetaLine::ZERO).collect();
+    /// # let slots = [const { ExtentSlot::new() }];
+    /// # let pgmap = Pgmap::new(Ops, Policy::generic(), &slots);
+    /// # pgmap.add_extent(range, ExtentAttrs::NEW, Tables::Dense, &mut lines, Attach::Zeroed)?;
+    /// let folio = pgmap.claim(Pfn::new(256), Order::ZERO)?.publish();
+    /// let upper = PfnRange::new(Pfn::new(200), 824)?;
+    /// assert_eq!(pgmap.offline(upper)?, Life::Dying);
+    /// assert_eq!(pgmap.stats().free_pages, 200);
+    /// drop(folio);
+    /// assert_eq!(pgmap.offline_state(upper), Some(Life::Drained));
+    /// assert_eq!(pgmap.stats().free_pages, 200);
+    /// pgmap.online(upper)?;
+    /// assert_eq!(pgmap.stats().free_pages, 1024);
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Says what is in the way, and changes nothing.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes the lock of the extent's list for a time that is bounded by the folios of
+    /// `range`, and says [`OfflineError::Contended`] if somebody holds it, this CPU included. Runs
+    /// no hook.
+    pub fn offline(&self, range: PfnRange) -> Result<Life, OfflineError> {
+        let outside = OfflineError::Outside { range };
+        let extent = self.extent_with(range).ok_or(outside)?;
+        let guard = extent.withheld.try_lock().ok_or(OfflineError::Contended { range })?;
+        let needed = extent.online_runs(range).flat_map(chunks).count();
+        let (_, left) = extent.room();
+        if left < needed && !seeded!(OfflineUncounted) {
+            return Err(OfflineError::NoRoom { range, needed, left });
+        }
+        // Ends: the run is no longer online in the next look.
+        while let Some(run) = extent.online_runs(range).next() {
+            if !chunks(run).all(|pages| extent.record(Entry { pages, kind: Kind::Offline })) {
+                break;
+            }
+        }
+        // ORDERING(poison): the pages are recorded before they are looked at.
+        fence(Ordering::SeqCst);
+        if !seeded!(OfflineFreeIgnored) {
+            self.settle_withheld(extent, range);
+        }
+        drop(guard);
+        // Some of the pages may be idle in a magazine.
+        // ORDERING: Relaxed. A request to be obeyed some time.
+        self.core().shortages.fetch_add(1, Ordering::Relaxed);
+        self.after_release();
+        self.say_offline(extent);
+        Ok(extent.offline_life(range))
+    }
+
+    /// Takes pages back from the device: those that are offline are free from now on, those that
+    /// were to be stay in use and will be.
+    ///
+    /// Mirrors `online_pages` of Linux, and the undoing of an isolation.
+    ///
+    /// # Errors
+    ///
+    /// Says what is in the way, and changes nothing.
+    ///
+    /// # Context
+    ///
+    /// As for [`PgmapCore::offline`].
+    pub fn online(&self, range: PfnRange) -> Result<(), OnlineError> {
+        let outside = OnlineError::Outside { range };
+        let extent = self.extent_with(range).ok_or(outside)?;
+        let guard = extent.withheld.try_lock().ok_or(OnlineError::Contended { range })?;
+        if let Some(run) = extent.online_runs(range).next() {
+            return Err(OnlineError::NotOffline { pfn: run.start() });
+        }
+        let needed = extent.entries().flat_map(|entry| around(entry, range)).count();
+        let (_, left) = extent.room();
+        if left < needed {
+            return Err(OnlineError::NoRoom { range, needed, left });
+        }
+        // What stays is recorded before what goes is erased, so that it is listed all the time.
+        // Ends: one entry fewer meets the range on every turn.
+        while let Some(entry) = extent.entries().find(|entry| is_met(*entry, range)) {
+            around(entry, range).for_each(|entry| {
+                extent.record(entry);
+            });
+            extent.erase(entry);
+        }
+        // ORDERING(poison): the pages are off the list before their words are looked at.
+        fence(Ordering::SeqCst);
+        if !seeded!(OnlineForgets) {
+            self.lift_offline(extent, range);
+        }
+        drop(guard);
+        self.after_release();
+        // Whoever waits for them to be offline waits in vain.
+        self.say_offline(extent);
+        Ok(())
+    }
+
+    /// Frees those pages of `range` that are parked as offline and are not to be any more.
+    fn lift_offline(&self, extent: &Extent, range: PfnRange) {
+        let mut next = Some(range.start());
+        // Ends: `next` grows on every turn, up to the end of the range.
+        while let Some(pfn) = next.filter(|&pfn| pfn <= range.last()) {
+            let chunk = extent.index().chunk(pfn);
+            let found = if chunk.is_free { None } else { extent.find(pfn) };
+            let Some(found) = found else {
+                next = pfn.checked_add(if chunk.is_free { chunk.nr_pages } else { 1 });
+                continue;
+            };
+            next = found.head.checked_add(found.bits.order().nr_pages());
+            let pages = PfnRange::folio(found.head, found.bits.order());
+            if found.bits.kind() == Kind::Offline && extent.retake(found.head, Kind::Offline) {
+                self.distribute(extent, pages.unwrap_or(range), After::Dirty);
+            }
+        }
+    }
+
+    /// Returns how far pages have come that are to be offline: [`Life::Live`] if one of them is
+    /// not to be, [`Life::Dying`] while a folio has one, [`Life::Drained`] once all have left;
+    /// `None` if no single extent has them all.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock. Walks the range.
+    pub fn offline_state(&self, range: PfnRange) -> Option<Life> {
+        Some(self.extent_with(range)?.offline_life(range))
+    }
+
+    /// Calls `each_fn` with every folio in use of which `range` has pages: what keeps them from
+    /// being offline, in ascending order.
+    ///
+    /// Unlike [`PgmapCore::for_each_busy`] it also names folios that are retired. Does nothing if
+    /// no single extent has the pages.
+    ///
+    /// # Context
+    ///
+    /// As for [`PgmapCore::for_each_busy`].
+    pub fn for_each_busy_in(&self, range: PfnRange, mut each_fn: impl FnMut(StillBusy)) {
+        let Some(extent) = self.extent_with(range) else { return };
+        let mut rest = Some(range);
+        // Ends: `rest` begins behind the folio that was found.
+        while let Some(busy) = rest.and_then(|rest| extent.first_in_use(rest)) {
+            let next = match busy.folio {
+                Some(folio) => folio.head.checked_add(folio.order.nr_pages()),
+                None => busy.pfn.checked_add(1),
+            };
+            if busy.folio.is_some() {
+                each_fn(busy);
+            }
+            rest = next.and_then(|next| PfnRange::between(next, range.last()));
+        }
+    }
+
+    /// Waits until the pages that [`PgmapCore::offline`] was called with have left.
+    ///
+    /// # Errors
+    ///
+    /// Says that nobody gives them back, or that it was called off, or that there are no such
+    /// pages.
+    ///
+    /// # Context
+    ///
+    /// As for [`PgmapCore::wait_drained`], for the counts of the pages.
+    pub fn wait_offline(&self, range: PfnRange) -> Result<(), DrainError> {
+        self.wait_range(range, None)
+    }
+
+    /// Waits until the pages that [`PgmapCore::offline`] was called with have left, but not beyond
+    /// `deadline`, a time of [`Park::now`](crate::Park::now). Looks at least once.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PgmapCore::wait_offline`]; at the deadline it names the first page that is in use,
+    /// and [`for_each_busy_in`](PgmapCore::for_each_busy_in) names them all.
+    ///
+    /// # Context
+    ///
+    /// As for [`PgmapCore::wait_drained_until`].
+    pub fn wait_offline_until(&self, range: PfnRange, deadline: u64) -> Result<(), DrainError> {
+        self.wait_range(range, Some(deadline))
+    }
+
+    fn wait_range(&self, range: PfnRange, deadline: Option<u64>) -> Result<(), DrainError> {
+        let pfn = range.start();
+        let key = self.extent_with(range).ok_or(DrainError::Outside { pfn })?.offline_key();
+        let over = self.wait_for(key, deadline, || match self.offline_state(range) {
+            // The whole extent has left.
+            None | Some(Life::Drained) => Some(Ok(())),
+            Some(Life::Live) => Some(Err(DrainError::NotKilled)),
+            Some(Life::Dying) => None,
+        });
+        over.unwrap_or_else(|| {
+            let busy = self.extent_with(range).and_then(|extent| extent.first_in_use(range));
+            busy.map_or(Ok(()), |busy| Err(DrainError::Busy(busy)))
+        })
+    }
+
+    fn extent_with(&self, range: PfnRange) -> Option<&Extent> {
+        self.core().extent_of(range.start()).filter(|it| it.range().contains_range(range))
+    }
+}
+
+impl Extent {
+    /// Yields the runs of `range` that are not to be offline.
+    fn online_runs(&self, range: PfnRange) -> impl Iterator<Item = PfnRange> + '_ {
+        let mut rest = Some(range);
+        core::iter::from_fn(move || {
+            // Ends: `rest` shrinks on every turn, or a run is found.
+            loop {
+                let from = rest?;
+                let Some(offline) = self.first_offline(from) else { return rest.take() };
+                let behind = offline.last().checked_add(1);
+                rest = behind.and_then(|pfn| PfnRange::between(pfn, range.last()));
+                let before = offline.start().checked_sub(1);
+                let run = before.and_then(|last| PfnRange::between(from.start(), last));
+                if run.is_some() {
+                    return run;
+                }
+            }
+        })
+    }
+
+    fn offline_life(&self, range: PfnRange) -> Life {
+        if self.online_runs(range).next().is_some() {
+            Life::Live
+        } else if self.first_in_use(range).is_some() {
+            Life::Dying
+        } else {
+            // ORDERING(poison): Acquire; whoever finds nothing in use is behind all uses.
+            fence(Ordering::Acquire);
+            Life::Drained
+        }
+    }
+
+    /// Returns the first page of `range` that is not offline, not in quarantine for being bad, and
+    /// not free unless it is to be offline.
+    fn first_in_use(&self, range: PfnRange) -> Option<StillBusy> {
+        let mut next = Some(range.start());
+        // Ends: `next` grows on every turn, up to the end of the range.
+        while let Some(pfn) = next.filter(|&pfn| pfn <= range.last()) {
+            let chunk = self.index().chunk(pfn);
+            let found = if chunk.is_free { None } else { self.find(pfn) };
+            next = match found {
+                Some(found) if matches!(found.bits.kind(), Kind::Offline | Kind::Poisoned) => {
+                    found.head.checked_add(found.bits.order().nr_pages())
+                }
+                Some(found) => {
+                    let folio = Some(FolioInfo::new(found.head, found.bits));
+                    return Some(StillBusy { pfn, folio });
+                }
+                None if chunk.is_free => {
+                    let end = pfn.checked_add(chunk.nr_pages);
+                    let last =
+                        end.map_or(range.last(), |end| Pfn::new(end.as_u64().wrapping_sub(1)));
+                    let free = PfnRange::between(pfn, last.min(range.last()));
+                    match free.and_then(|free| self.first_offline(free)) {
+                        Some(run) if run.start() == pfn => {
+                            return Some(StillBusy { pfn, folio: None });
+                        }
+                        Some(run) => Some(run.start()),
+                        None => end,
+                    }
+                }
+                None => return Some(StillBusy { pfn, folio: None }),
+            };
+        }
+        None
+    }
+}
+
+/// Returns whether an entry has pages of `range` that are to be offline.
+fn is_met(entry: Entry, range: PfnRange) -> bool {
+    entry.kind == Kind::Offline && entry.pages.overlaps(range)
+}
+
+/// Yields what stays of an entry when the pages of `range` are online.
+fn around(entry: Entry, range: PfnRange) -> impl Iterator<Item = Entry> {
+    let (first, last) = (entry.pages.start(), entry.pages.last());
+    let before = range.start().checked_sub(1).and_then(|last| PfnRange::between(first, last));
+    let behind = range.last().checked_add(1).and_then(|first| PfnRange::between(first, last));
+    let is_cut = is_met(entry, range) && !seeded!(OnlineTakesAll);
+    let rest = [before, behind].into_iter().flatten().filter(move |_| is_cut);
+    rest.flat_map(chunks).map(move |pages| Entry { pages, ..entry })
+}
+
+/// Cuts a run into powers of two, the largest first: what an entry of the list can name.
+fn chunks(run: PfnRange) -> impl Iterator<Item = PfnRange> {
+    let mut rest = Some(run);
+    core::iter::from_fn(move || {
+        let run = rest?;
+        let nr_pages = 1_u64.checked_shl(run.nr_pages().checked_ilog2()?)?;
+        let next = run.start().checked_add(nr_pages);
+        rest = next.and_then(|next| PfnRange::between(next, run.last()));
+        PfnRange::new(run.start(), nr_pages).ok()
+    })
+}
