@@ -31,6 +31,9 @@ pub(super) const INDICES_PER_WORD: u64 = 2;
 const PAGES_MAX: u64 = 1 << 38;
 /// The most lines of the list of pages that are withheld, eight entries each.
 pub(super) const LIST_LINES_MAX: usize = 512;
+/// The most entries of that list. A model reads fewer.
+pub(super) const LIST_MAX: usize =
+    if cfg!(all(test, loom)) { 2 } else { LIST_LINES_MAX * LINE_WORDS };
 
 /// How many fracture tables an extent has; one is needed for each 2 MiB block of which a part was
 /// ever handed out below order 9.

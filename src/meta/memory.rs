@@ -1,8 +1,8 @@
 //! The metadata of one extent: every word of it, by name.
 
 use super::layout::{
-    Block, Geometry, INDICES_PER_WORD, LIST_LINES_MAX, Layout, Region, RootMap, TABLE_BITS,
-    TABLE_CELLS, page_bit,
+    Block, Geometry, INDICES_PER_WORD, LIST_LINES_MAX, LIST_MAX, Layout, Region, RootMap,
+    TABLE_BITS, TABLE_CELLS, page_bit,
 };
 use super::word::Word;
 use super::{BLOCK_PAGES, CPUS, HINTS_BLOCK, LINE_WORDS, Lent, MetaLine, Tables, WORD_BITS};
@@ -139,7 +139,7 @@ mod def {
         pub(crate) fn list_words(&self) -> impl Iterator<Item = &AtomicU64> {
             let used = usize::try_from(self.layout.nr_lines).unwrap_or(usize::MAX);
             let lines = self.lines.get().get(used..).unwrap_or_default();
-            lines.iter().take(LIST_LINES_MAX).flat_map(MetaLine::words)
+            lines.iter().take(LIST_LINES_MAX).flat_map(MetaLine::words).take(LIST_MAX)
         }
 
         /// Returns the first line.
