@@ -185,7 +185,8 @@ fn a_pool_that_hosts_share_gets_every_page_back() {
         "releases",
         "refused, in use",
         "granted later",
-        "refused, a part",
+        "parts given back",
+        "refused, part in use",
         "forced releases",
         "holders told",
         "bad pages, in use",
@@ -206,6 +207,7 @@ fn a_mistake_in_the_pool_is_noticed_where_it_was_made() {
         ("told", "a surprise told each holder once"),
         ("lose", "every page is with the manager"),
         ("twice", "every page is with the manager"),
+        ("part", "parts that were given back have left"),
         ("meta", "all metadata memory came back"),
     ] {
         for seed in 1..=3 {

@@ -1,10 +1,10 @@
 //! A pool of CXL memory that hosts share: capacity comes, goes, is taken away, and goes bad.
 //!
 //! A fabric manager adds extents of one device to three hosts, alone or in groups, and takes them
-//! back: when a host can spare them, or without asking. Each host keeps the books of its capacity,
-//! an extent of its pgmap for each record, and machines on them. Every page of the pool is in
-//! exactly one place after each round; in the middle one host loses its whole device; at the end
-//! everything has to come back.
+//! back, whole or in parts: when a host can spare them, or without asking. Each host keeps the books
+//! of its capacity, an extent of its pgmap for each record, and machines on them. Every page of the
+//! pool is in exactly one place after each round; in the middle one host loses its whole device; at
+//! the end everything has to come back.
 
 #![allow(clippy::indexing_slicing, reason = "hosts are numbered from zero")]
 
@@ -52,6 +52,7 @@ usage: cargo demo -- pool [--rounds N | --seconds N] [--seed N] [--break KIND]
                     told   a holder is not told that its memory is gone
                     lose   an extent that comes back is dropped by the manager
                     twice  an extent goes to a host and stays free
+                    part   a part that a host gave back stays in use there
                     meta   metadata memory that comes back is dropped
 ";
 
@@ -69,6 +70,7 @@ enum Mistake {
     Told,
     Lose,
     Twice,
+    Part,
     Meta,
 }
 
@@ -94,6 +96,7 @@ fn parse(words: &[String]) -> Option<Args> {
                     "told" => Mistake::Told,
                     "lose" => Mistake::Lose,
                     "twice" => Mistake::Twice,
+                    "part" => Mistake::Part,
                     "meta" => Mistake::Meta,
                     _ => return None,
                 });
@@ -128,8 +131,9 @@ pub(super) fn run(
         .iter()
         .map(|slots| Pgmap::new(Owner::default(), Policy::generic(), slots))
         .collect();
-    // More than extents, so that a chain finds room in the books and it is the host that refuses.
-    let mut capacity_slots = [[CapacitySlot::EMPTY; NR_EXTENTS + 4]; NR_HOSTS];
+    // More than extents, so that a chain, and what is left beside a part, finds room in the books,
+    // and it is the host that refuses.
+    let mut capacity_slots = [[CapacitySlot::EMPTY; NR_EXTENTS * 4]; NR_HOSTS];
     let hosts = pgmaps.iter().zip(&mut capacity_slots).zip(1..);
     let hosts = hosts.map(|((pgmap, slots), at)| {
         let seed = args.seed.wrapping_mul(NR_HOSTS as u64).wrapping_add(at);

@@ -21,6 +21,8 @@ pub(super) const GONE: &str = "no machine runs on pages that are gone";
 pub(super) const BAD_GIVEN: &str = "no machine was given a bad page";
 /// Each bad page, compared with what the hook heard.
 pub(super) const BAD_TOLD: &str = "a bad page was told once";
+/// No page goes to two hosts by halves.
+pub(super) const GIVEN: &str = "parts that were given back have left, and stay away";
 /// What is bad goes along.
 pub(super) const BAD_LEFT: &str = "bad pages left with their extent";
 /// Nothing comes of what is refused.
@@ -30,9 +32,9 @@ pub(super) const SOUND: &str = "the metadata is sound";
 /// Refusals for which there is no reason.
 pub(super) const POSSIBLE: &str = "nothing impossible was met";
 
-const ALL: [&str; 12] = [
-    ONE_PLACE, BOOKS, FOLIOS, HOOK, TOLD, GONE, BAD_GIVEN, BAD_TOLD, BAD_LEFT, REFUSED, SOUND,
-    POSSIBLE,
+const ALL: [&str; 13] = [
+    ONE_PLACE, BOOKS, FOLIOS, HOOK, TOLD, GONE, BAD_GIVEN, BAD_TOLD, GIVEN, BAD_LEFT, REFUSED,
+    SOUND, POSSIBLE,
 ];
 
 /// How often each claim was looked at, and how it failed first.

@@ -12,6 +12,9 @@ use super::host::Host;
 /// Pages of 1 GiB.
 pub(super) const GIB: u64 = 1 << 18;
 
+/// Pages of a block.
+const BLOCK: u64 = Order::BLOCK.nr_pages();
+
 /// So many blocks are withdrawn at a time; then the one that was first is repaired.
 const WITHDRAWN_MAX: usize = 64;
 
@@ -30,6 +33,7 @@ pub(super) struct Tally {
     pub(super) nr_late: u64,
     pub(super) nr_given_up: u64,
     pub(super) nr_parts: u64,
+    pub(super) nr_busy_parts: u64,
     pub(super) nr_forced: u64,
     pub(super) nr_lists: u64,
     pub(super) nr_bad_free: u64,
@@ -105,17 +109,10 @@ impl Fabric {
 
     /// Takes pages that are free out of the list.
     fn cut(&mut self, pages: PfnRange) {
-        let cut = |run: PfnRange| {
-            let below = pages.start().checked_sub(1);
-            let above = pages.last().checked_add(1);
-            let below = below.and_then(|last| PfnRange::between(run.start(), last));
-            let above = above.and_then(|first| PfnRange::between(first, run.last()));
-            [below, above].into_iter().flatten()
-        };
         let is_cut = |run: &&PfnRange| run.contains_range(pages);
         let Some(run) = self.free.iter().find(is_cut).copied() else { return };
         self.free.retain(|other| *other != run);
-        self.free.extend(cut(run));
+        self.free.extend(around(run, pages));
         self.free.sort_unstable_by_key(|run| run.start());
     }
 
@@ -243,18 +240,32 @@ impl Fabric {
         }
     }
 
-    /// Asks for a part of an extent that stands alone, which hosts here cannot give.
+    /// Asks for a part of an extent that stands alone: what the host says is idle, or any blocks.
     pub(super) fn ask_for_part(
         &mut self,
-        host: &mut Host<'_, '_>,
+        (at, host): (usize, &mut Host<'_, '_>),
         record: CapacityRecord,
         claims: &mut Claims,
     ) {
-        let half = PfnRange::new(record.pages.start(), record.pages.nr_pages() / 2);
-        let (Ok(half), false) = (half, record.is_tagged()) else { return };
-        let answer = host.release(half, record.tag, claims);
-        claims.same(POSSIBLE, "a part", &answer, &Err(Refusal::Part));
-        self.tally.nr_parts += 1;
+        let nr_blocks = record.pages.nr_pages() / BLOCK;
+        let nr = 1 + self.rng.below(nr_blocks / 2);
+        let skipped = self.rng.below(nr_blocks - nr) * BLOCK;
+        let start = record.pages.start().checked_add(skipped);
+        let part = start.and_then(|start| PfnRange::new(start, nr * BLOCK).ok());
+        let idle = host.idle_part(record.pages, BLOCK).filter(|_| self.rng.chance(0.7));
+        let part = idle.or(part);
+        let Some(part) = part.filter(|_| !record.is_tagged()) else { return };
+        match host.release(part, record.tag, claims) {
+            Ok(nr_pages) => {
+                claims.same(BOOKS, "pages of a part", &nr_pages, &part.nr_pages());
+                self.strike_out(at, record);
+                let rest = around(record.pages, part);
+                self.granted[at].extend(rest.map(|pages| CapacityRecord { pages, ..record }));
+                self.tally.nr_parts += 1;
+                self.fetch(host, claims);
+            }
+            Err(_) => self.tally.nr_busy_parts += 1,
+        }
     }
 
     /// Takes a record and its group away without asking.
@@ -361,4 +372,11 @@ impl Fabric {
         let pfns = (0..nr_columns).filter_map(|at| self.pool.start().checked_add(at * share));
         pfns.map(letter).collect()
     }
+}
+
+/// Returns what is left of `whole` below and above `part`.
+pub(super) fn around(whole: PfnRange, part: PfnRange) -> impl Iterator<Item = PfnRange> {
+    let below = part.start().checked_sub(1).and_then(|last| PfnRange::between(whole.start(), last));
+    let above = part.last().checked_add(1).and_then(|next| PfnRange::between(next, whole.last()));
+    [below, above].into_iter().flatten()
 }

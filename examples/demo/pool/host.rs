@@ -11,7 +11,7 @@ use devfolio::{
 use super::super::generator;
 use super::super::rng::Rng;
 use super::super::workload::{Event, Op};
-use super::claims::{BAD_TOLD, BOOKS, Claims, POSSIBLE, REFUSED, SOUND, TOLD};
+use super::claims::{BAD_TOLD, BOOKS, Claims, GIVEN, POSSIBLE, REFUSED, SOUND, TOLD};
 use super::device::{Device, Refusal, Returned, Shelf};
 use super::machines::Machines;
 use super::owner::Owner;
@@ -135,6 +135,7 @@ impl<'a, 'm> Host<'a, 'm> {
                 self.expect_unchanged(&before, "a refused release", claims);
                 Err(error)
             }
+            Err(CapacityError::List(ListError::NoSlot { .. })) => Err(Refusal::NoSlot),
             Err(error) => {
                 claims.look(POSSIBLE, Err(format!("release of {pages}: {error}")));
                 Err(Refusal::Busy)
@@ -236,8 +237,15 @@ impl<'a, 'm> Host<'a, 'm> {
         let is_staying = |pages: &&PfnRange| !self.device.leaving.contains(pages);
         let staying = sorted(self.device.extents.iter().filter(is_staying).copied().collect());
         claims.same(BOOKS, "extents", &staying, &books);
-        let nr_pages = self.device.extents.iter().map(|pages| pages.nr_pages()).sum();
-        claims.same(BOOKS, "pages", &self.device.pgmap.stats().nr_pages, &nr_pages);
+        let nr_pages: u64 = self.device.extents.iter().map(|pages| pages.nr_pages()).sum();
+        let given = self.device.given_back();
+        let nr_given: u64 = given.iter().map(|pages| pages.nr_pages()).sum();
+        let pgmap = self.device.pgmap;
+        claims.same(BOOKS, "pages", &pgmap.stats().nr_pages, &(nr_pages + nr_given));
+        for pages in given {
+            let state = pgmap.offline_state(pages);
+            claims.same(GIVEN, "a part that was given back", &state, &Some(Life::Drained));
+        }
         self.machines.compare(claims);
     }
 
@@ -262,6 +270,18 @@ impl<'a, 'm> Host<'a, 'm> {
     pub(super) fn stop(&mut self, round: u64, claims: &mut Claims) {
         self.machines.end_all(round, &mut self.rng, claims);
         self.device.finish_surprises();
+    }
+
+    /// Returns the most pages of an extent that nobody uses, in whole blocks of so many.
+    pub(super) fn idle_part(&self, pages: PfnRange, block: u64) -> Option<PfnRange> {
+        let runs = self.device.pgmap.free_runs();
+        let in_blocks = |run: PfnRange| {
+            let start = run.start().as_u64().next_multiple_of(block);
+            let end = (run.last().as_u64() + 1) / block * block;
+            PfnRange::new(Pfn::new(start), end.checked_sub(start)?).ok()
+        };
+        let parts = runs.filter_map(|run| in_blocks(run.intersection(pages)?));
+        parts.max_by_key(|part| part.nr_pages())
     }
 
     pub(super) fn nr_records(&self) -> usize {

@@ -75,6 +75,9 @@ impl<'a, 'm> World<'a, 'm> {
             Some(Mistake::Lose) => self.fabric.is_losing = true,
             Some(Mistake::Twice) => self.fabric.is_giving_twice = true,
             Some(Mistake::Meta) => self.shelf.borrow_mut().is_dropping = true,
+            Some(Mistake::Part) => self.hosts.iter_mut().for_each(|host| {
+                host.device.is_grasping = true;
+            }),
             Some(Mistake::Told) | None => {}
         }
         let start = Instant::now();
@@ -121,8 +124,8 @@ impl<'a, 'm> World<'a, 'm> {
             let host = &mut self.hosts[at];
             if self.rng.chance(0.02) {
                 self.fabric.force((at, host), record, self.round, &mut self.claims);
-            } else if self.rng.chance(0.02) {
-                self.fabric.ask_for_part(host, record, &mut self.claims);
+            } else if self.rng.chance(0.1) {
+                self.fabric.ask_for_part((at, host), record, &mut self.claims);
             }
         }
         if self.round % LIST_ROUNDS == LIST_ROUNDS - 1 {
@@ -290,7 +293,8 @@ impl<'a, 'm> World<'a, 'm> {
         add("  refused, in use", tally.nr_busy);
         add("  granted later", tally.nr_late);
         add("  given up", tally.nr_given_up);
-        add("  refused, a part", tally.nr_parts);
+        add("parts given back", tally.nr_parts);
+        add("  refused, part in use", tally.nr_busy_parts);
         add("forced releases", tally.nr_forced);
         add("holders told", self.hosts.iter().map(|host| host.nr_told).sum());
         add("lists read again", tally.nr_lists);
