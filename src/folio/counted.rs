@@ -28,6 +28,11 @@ pub enum PinError {
         /// The head of the folio.
         head: Pfn,
     },
+    /// The policy grants long-term pins as leases only.
+    LeaseNeeded {
+        /// The head of the folio.
+        head: Pfn,
+    },
     /// The count was not changed.
     Count(CountError),
 }
@@ -37,6 +42,9 @@ impl fmt::Display for PinError {
         match self {
             Self::LongtermRefused { head } => {
                 write!(f, "the policy of folio {head} refuses long-term pins")
+            }
+            Self::LeaseNeeded { head } => {
+                write!(f, "the policy of folio {head} grants long-term pins as leases only")
             }
             Self::Count(error) => error.fmt(f),
         }
@@ -78,6 +86,9 @@ impl<O: PgmapOps> FolioRef<'_, O> {
         match (kind, self.pgmap.policy().longterm_pins) {
             (PinKind::Longterm, LongtermPins::Refuse) => {
                 Err(cold(PinError::LongtermRefused { head: self.head }))
+            }
+            (PinKind::Longterm, LongtermPins::Lease) => {
+                Err(cold(PinError::LeaseNeeded { head: self.head }))
             }
             _ => Ok(()),
         }

@@ -128,8 +128,13 @@ fn hold<'d>(place: AnyPlace<'d>, pfn: Pfn, take: GupTake) -> Result<GupHold<'d>,
         GupTake::Pin(_) => Count::Pins,
     };
     let is_longterm = take == GupTake::Pin(PinKind::Longterm);
-    if is_longterm && place.policy().longterm_pins == LongtermPins::Refuse {
-        return Err(GupError::LongtermRefused { head: place.head() });
+    if is_longterm {
+        let head = place.head();
+        match place.policy().longterm_pins {
+            LongtermPins::Allow => {}
+            LongtermPins::Refuse => return Err(GupError::LongtermRefused { head }),
+            LongtermPins::Lease => return Err(GupError::LeaseNeeded { head }),
+        }
     }
     let nr = if seeded!(PinUncounted) && count == Count::Pins { 0 } else { 1 };
     place.add(count, nr, pfn).map_err(|refused| match refused {
@@ -227,6 +232,11 @@ pub enum GupError {
         /// The head of the folio.
         head: Pfn,
     },
+    /// The policy of the owner grants long-term pins as leases only.
+    LeaseNeeded {
+        /// The head of the folio.
+        head: Pfn,
+    },
     /// The count is at its limit, or the pgmap is being removed.
     Count(CountError),
 }
@@ -241,7 +251,10 @@ impl GupError {
             | Self::Changed { .. }
             | Self::NotLive { .. }
             | Self::Closed { .. } => true,
-            Self::Foreign { .. } | Self::LongtermRefused { .. } | Self::Count(_) => false,
+            Self::Foreign { .. }
+            | Self::LongtermRefused { .. }
+            | Self::LeaseNeeded { .. }
+            | Self::Count(_) => false,
         }
     }
 }
@@ -259,6 +272,9 @@ impl fmt::Display for GupError {
             Self::Closed { head } => write!(f, "folio {head} is closed"),
             Self::LongtermRefused { head } => {
                 write!(f, "the policy of folio {head} refuses long-term pins")
+            }
+            Self::LeaseNeeded { head } => {
+                write!(f, "the policy of folio {head} grants long-term pins as leases only")
             }
             Self::Count(error) => error.fmt(f),
         }

@@ -36,6 +36,8 @@ pub struct PolicyBits {
     pub deferred: bool,
     /// Long-term pins are refused.
     pub refuse_long: bool,
+    /// Long-term pins are granted as leases only, unless they are refused.
+    pub lease_long: bool,
     /// Folios carry owner data: a number that is written when a folio is handed out for the first
     /// time, the complement of its head, and that pieces inherit.
     pub owner_data: bool,
@@ -49,6 +51,7 @@ impl PolicyBits {
         claim_only: false,
         deferred: false,
         refuse_long: false,
+        lease_long: false,
         owner_data: false,
     };
 }
@@ -97,11 +100,14 @@ impl Geometry {
 /// Prints the line that stands at the top of a history.
 impl fmt::Display for Geometry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let PolicyBits { max_order, keep_on_drop, claim_only, deferred, refuse_long, owner_data } =
+        let PolicyBits { max_order, keep_on_drop, claim_only, deferred, refuse_long, .. } =
             self.policy;
+        let PolicyBits { owner_data, lease_long, .. } = self.policy;
         write!(f, "geometry max-order={max_order} slots={}", self.slots)?;
         for (flag, word) in
-            [keep_on_drop, claim_only, deferred, refuse_long, owner_data].into_iter().zip(FLAGS)
+            [keep_on_drop, claim_only, deferred, refuse_long, owner_data, lease_long]
+                .into_iter()
+                .zip(FLAGS)
         {
             if flag {
                 write!(f, " {word}")?;
@@ -117,7 +123,8 @@ impl fmt::Display for Geometry {
     }
 }
 
-const FLAGS: [&str; 5] = ["keep-on-drop", "claim-only", "deferred", "refuse-long", "owner-data"];
+const FLAGS: [&str; 6] =
+    ["keep-on-drop", "claim-only", "deferred", "refuse-long", "owner-data", "lease-long"];
 
 impl FromStr for Geometry {
     type Err = GeometryParseError;
@@ -148,7 +155,8 @@ impl Geometry {
                 1 => policy.claim_only = true,
                 2 => policy.deferred = true,
                 3 => policy.refuse_long = true,
-                _ => policy.owner_data = true,
+                4 => policy.owner_data = true,
+                _ => policy.lease_long = true,
             },
         }
         Some(())

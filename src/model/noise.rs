@@ -127,6 +127,7 @@ impl<'a> Arbitrary<'a> for PolicyBits {
             refuse_long: bits & 8 != 0,
             owner_data: bits & 16 != 0,
             claim_only: bits & 0x60 == 0x60,
+            lease_long: bits & 0x80 != 0,
         })
     }
 }

@@ -126,6 +126,8 @@ pub enum Refusal {
     },
     /// The policy refuses long-term pins.
     LongTerm,
+    /// The policy grants long-term pins as leases only.
+    LeaseNeeded,
     /// Others hold counts of the folio, or not as many as expected.
     Held {
         /// References.

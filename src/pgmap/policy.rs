@@ -58,6 +58,8 @@ pub enum LongtermPins {
     Allow,
     /// Not at all.
     Refuse,
+    /// Only as leases, whose holder gives them back when told to.
+    Lease,
 }
 
 /// Whether peers may reach the memory by DMA.

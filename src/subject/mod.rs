@@ -296,14 +296,19 @@ fn tally(tally: crate::pgmap::Tally) -> Tally {
 }
 
 fn policy(bits: PolicyBits) -> Policy {
-    let PolicyBits { max_order, keep_on_drop, claim_only, deferred, refuse_long, owner_data: _ } =
-        bits;
+    let PolicyBits {
+        max_order, keep_on_drop, claim_only, deferred, refuse_long, lease_long, ..
+    } = bits;
     Policy {
         max_order,
         on_drop: if keep_on_drop { OnDrop::Keep } else { OnDrop::Release },
         alloc: if claim_only { AllocPolicy::ClaimOnly } else { AllocPolicy::Any },
         hook_context: if deferred { HookContext::Deferred } else { HookContext::Inline },
-        longterm_pins: if refuse_long { LongtermPins::Refuse } else { LongtermPins::Allow },
+        longterm_pins: match (refuse_long, lease_long) {
+            (true, _) => LongtermPins::Refuse,
+            (_, true) => LongtermPins::Lease,
+            _ => LongtermPins::Allow,
+        },
         ..Policy::generic()
     }
 }

@@ -84,6 +84,7 @@ impl Refuses for PinError {
     fn refusal(&self) -> Refusal {
         match self {
             Self::LongtermRefused { .. } => Refusal::LongTerm,
+            Self::LeaseNeeded { .. } => Refusal::LeaseNeeded,
             Self::Count(error) => error.refusal(),
         }
     }

@@ -215,6 +215,18 @@ fn a_policy_refuses_long_term_pins() {
 }
 
 #[test]
+fn a_policy_grants_long_term_pins_as_leases_only() {
+    let policy = Policy { longterm_pins: LongtermPins::Lease, ..Policy::generic() };
+    let pgmap = world_of(policy, Tables::Dense);
+    let folio = live(pgmap);
+    let error = PinError::LeaseNeeded { head: folio.head() };
+    assert_eq!(refused(pgmap, || folio.pin(PinKind::Longterm)), error);
+    let pfn = folio.range().last();
+    assert_eq!(refused(pgmap, || pgmap.pin_raw(pfn, 1, PinKind::Longterm)), error);
+    drop(folio.pin(PinKind::Short).unwrap());
+}
+
+#[test]
 fn a_freeze_names_the_counts_in_the_way() {
     let pgmap = world();
     let folio = live(pgmap);

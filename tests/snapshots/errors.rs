@@ -255,6 +255,9 @@ fn counts() {
         PinError::LongtermRefused { head } =>
             "LongtermRefused { head: Pfn(0x42) }",
             "the policy of folio 0x42 refuses long-term pins";
+        PinError::LeaseNeeded { head } =>
+            "LeaseNeeded { head: Pfn(0x42) }",
+            "the policy of folio 0x42 grants long-term pins as leases only";
         PinError::Count(CountError::Closed { head }) =>
             "Count(Closed { head: Pfn(0x42) })",
             "folio 0x42 is closed";

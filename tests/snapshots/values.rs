@@ -33,7 +33,8 @@ fn choices() {
         [OnDrop::Release, OnDrop::Keep] => "[Release, Keep]",
         [AllocPolicy::Any, AllocPolicy::ClaimOnly] => "[Any, ClaimOnly]",
         [HookContext::Inline, HookContext::Deferred] => "[Inline, Deferred]",
-        [LongtermPins::Allow, LongtermPins::Refuse] => "[Allow, Refuse]",
+        [LongtermPins::Allow, LongtermPins::Refuse, LongtermPins::Lease] =>
+            "[Allow, Refuse, Lease]",
         [P2p::Allow, P2p::Refuse] => "[Allow, Refuse]",
         [Migration::Allow, Migration::Refuse] => "[Allow, Refuse]",
         [Direction::BottomUp, Direction::TopDown] => "[BottomUp, TopDown]",

@@ -86,6 +86,34 @@ fn every_leaf_of_a_run_is_looked_at_twice() {
 }
 
 #[test]
+fn a_lookup_takes_no_long_term_pin_where_a_lease_is_needed() {
+    let policy = Policy { longterm_pins: LongtermPins::Lease, ..Policy::generic() };
+    with_policy(policy, |world| {
+        let folio = world.owner.alloc(Order::BLOCK).unwrap().publish();
+        let head = folio.head();
+        let mut nodes = nodes(8);
+        let table = SoftTable::new(&mut nodes, LeafSet::X86_64, Replace::Atomic).unwrap();
+        let mut space = AddressSpace::new(table, world.directory);
+        let vpn = Vpn::new(0x200);
+        space.insert(&folio, MapRequest::new(vpn, folio.range(), Rights::READ)).unwrap();
+        let reader = space.table().reader();
+        let look = |kind| {
+            let take = GupTake::Pin(kind);
+            gup_fast(&reader, world.directory, VpnRange::page(vpn), READ, take).map(drop)
+        };
+        let before = folio.info();
+        let error = GupError::LeaseNeeded { head };
+        assert_eq!(look(PinKind::Longterm), Err(error));
+        assert!(!error.is_transient(), "no fault makes a lease of it");
+        assert_eq!(look(PinKind::Short), Ok(()));
+        assert_eq!(folio.info(), before);
+        drop(folio);
+        let all = VpnRange::new(vpn, 512).unwrap();
+        let _ = space.unmap(all);
+    });
+}
+
+#[test]
 fn lookups_that_fail_hold_nothing_and_say_why() {
     let policy = Policy { longterm_pins: LongtermPins::Refuse, ..Policy::generic() };
     with_policy(policy, |world| {

@@ -225,8 +225,11 @@ impl Spec {
     }
 
     fn refuses_term(&self, term: Term) -> Vec<Refusal> {
-        let refused = term == Term::Long && self.policy.refuse_long;
-        if refused { Vec::from([Refusal::LongTerm]) } else { Vec::new() }
+        match term {
+            Term::Long if self.policy.refuse_long => Vec::from([Refusal::LongTerm]),
+            Term::Long if self.policy.lease_long => Vec::from([Refusal::LeaseNeeded]),
+            _ => Vec::new(),
+        }
     }
 
     /// Drops raw counts; too many of them is a fault that changes nothing.
