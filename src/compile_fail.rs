@@ -173,6 +173,27 @@ drop(moved);",
 }
 
 pair! {
+    /// A lease that is leaked leaves what its holder is told by in the slot, so that outlives it.
+    a_holder_of_a_lease_outlives_its_slot, "compile_fail,E0597",
+    given: concat!(folio!(), "struct Holder;
+impl Revoke for Holder {
+    fn revoked(&self, _: LeaseInfo) {}
+}
+let places = [const { LeaseSlot::new() }; 1];
+let closed = [const { RevokeSlot::new() }; 1];
+let leases = Leases::new(&pgmap, &places, &closed);
+"),
+    refused: "{
+    let holder = Holder;
+    core::mem::forget(leases.lease(&folio, &holder).unwrap());
+}
+assert_eq!(leases.revoke(RANGE).unwrap().nr_told(), 1);",
+    accepted: "let holder = Holder;
+core::mem::forget(leases.lease(&folio, &holder).unwrap());
+assert_eq!(leases.revoke(RANGE).unwrap().nr_told(), 1);",
+}
+
+pair! {
     /// Only a `'static` pgmap has handles that any thread may keep.
     a_detached_thread_needs_a_static_pgmap, "compile_fail,E0597",
     given: local!(),

@@ -14,6 +14,7 @@
 //! | owners | [`Pgmap`], [`PgmapOps`], [`Policy`], [`Directory`] | extents, hooks, the end of a device |
 //! | exclusive handles | [`UniqueFolio`], [`UniqueSet`], [`Pieces`] | splitting, merging, giving back |
 //! | counted handles | [`Folio`], [`FolioPin`], [`FolioMap`], [`FolioSet`] | references, pins, mappings |
+//! | leases | [`Leases`], [`Lease`], [`Revocation`] | long-term pins that are taken back |
 //! | mappings | [`AddressSpace`], [`PageTable`], [`LeafSet`], [`Gather`] | leaves of any order up to the folio's |
 //! | capacity that comes and goes | [`DynamicCapacity`], [`CapacityRecord`] | the rules of a device's lists, and no byte of them on trust |
 //! | the specification | `model`, `subject` (feature `model`) | what all of that means, page by page |
@@ -148,8 +149,9 @@ mod units;
 mod zone;
 
 pub use folio::{
-    Busy, BusyAll, CloneError, CountError, Folio, FolioMap, FolioPin, FolioSet, FolioWait,
-    PinError, PinKind, Put, RawFolio, RawMap, RawPin, WaitError,
+    Busy, BusyAll, CloneError, CountError, Folio, FolioMap, FolioPin, FolioSet, FolioWait, Lease,
+    LeaseError, LeaseInfo, LeaseSlot, LeaseState, Leases, PinError, PinKind, Put, RawFolio, RawMap,
+    RawPin, Revocation, Revoke, RevokeError, RevokeSlot, RevokeWaitError, WaitError,
 };
 pub use map::{
     Access, AddressSpace, CutError, Entry, Fracture, FractureError, FractureReason, Fractured,

@@ -166,6 +166,18 @@ sequential {
     RefusedFreezeLeaks,
     /// the word of a folio is written after its hook
     TouchedAfterHook,
+    /// the holder of a lease that begins before the range is not told
+    LeaseUntold,
+    /// the holder of a lease is told by every revocation
+    ToldTwice,
+    /// a lease is granted on pages that are revoked
+    RevokedRelent,
+    /// a lease is granted while an old one that was told to end has not
+    LeaseRelent,
+    /// a lease that ends keeps its pin
+    LeaseKeepsPin,
+    /// a lease that is refused keeps its slot
+    LeaseSlotLost,
 }
 mapping {
     /// a leaf may be larger than the folio
@@ -306,6 +318,14 @@ concurrent {
     AllocMissesPoison,
     /// nobody is told that pages are offline
     OfflineUnsaid,
+    /// a lease does not look for revocations again once it can be found
+    LeaseSlipsPastRevoke,
+    /// the holder of a lease is told when it has begun to end it
+    ToldBehindEnd,
+    /// the slot of a lease is emptied while its holder is being told
+    TakenUnderVisitor,
+    /// the end of a lease wakes nobody
+    DeadUnsaid,
 }
 }
 

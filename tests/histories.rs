@@ -105,6 +105,34 @@ fn all_short_histories_of_shapes() {
 }
 
 #[test]
+fn all_short_histories_of_leases() {
+    // Two folios side by side, of which one has a reference more.
+    let begin = ["claim at=0x10 order=1", "publish token=@0", "clone token=@0"];
+    let then = ["claim at=0x12 order=0", "publish token=@2"];
+    let letters = [
+        "lease token=@0",
+        "lease token=@2",
+        "end-lease token=@3",
+        "end-lease token=@255",
+        "revoke span=0x10+1",
+        "revoke span=0x11+2",
+        "end-revoke token=@3",
+        "end-revoke token=@255",
+        "drop-folio token=@0",
+    ];
+    let begin: Vec<Op> = begin.iter().chain(&then).map(|op| op.parse().unwrap()).collect();
+    for policy in ["", "lease-long ", "refuse-long "] {
+        let world = format!("geometry max-order=3 slots=1 {policy}extent=0x10+4:dense:dirty");
+        let length = if policy.is_empty() { 3 } else { 4 };
+        let histories = all_of(&world, &letters, length).map(|mut history| {
+            history.ops.splice(0..0, begin.iter().cloned());
+            history
+        });
+        run_all("leases", histories);
+    }
+}
+
+#[test]
 fn all_short_histories_of_lives() {
     let letters = [
         "alloc order=3",

@@ -64,7 +64,7 @@ impl<O: PgmapOps> FolioRef<'_, O> {
 
     /// Drops counts of one kind that a handle owns.
     #[inline]
-    fn sub_owned(self, count: Count, nr: u32) {
+    pub(super) fn sub_owned(self, count: Count, nr: u32) {
         match self.word.sub(count, nr) {
             Ok(dropped) => after_drop(self, dropped),
             // The handle owned them, so they can only have gone through a raw form that broke its

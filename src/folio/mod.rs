@@ -7,7 +7,9 @@
 mod counted;
 mod freeze;
 mod handle;
+mod lease;
 mod raw;
+mod revoke;
 mod set;
 mod wait;
 
@@ -21,6 +23,8 @@ mod tests;
 pub use counted::{FolioMap, FolioPin, PinError, PinKind};
 pub use freeze::{Busy, BusyAll};
 pub use handle::{CountError, Folio};
+pub use lease::{Lease, LeaseError, LeaseInfo, LeaseSlot, LeaseState, Leases, Revoke};
 pub use raw::{Put, RawFolio, RawMap, RawPin};
+pub use revoke::{Revocation, RevokeError, RevokeSlot, RevokeWaitError};
 pub use set::{CloneError, FolioSet};
 pub use wait::{FolioWait, WaitError};

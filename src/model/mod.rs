@@ -71,7 +71,7 @@ pub use outcome::{
 };
 pub use reference::Reference;
 pub use run::{Divergence, Looks, Report, run};
-pub use spec::{POISON_MAX, Spec};
+pub use spec::{LEASES_MAX, POISON_MAX, REVOCATIONS_MAX, Spec};
 pub use states::{FolioStates, expected_states, expected_states_of};
 pub use subject::{Caps, Limits, Subject};
 

@@ -201,7 +201,8 @@ impl<'a> Arbitrary<'a> for History {
         let geometry = Geometry::arbitrary(u)?;
         // A swarm: most inputs do without some operations, which lets the others pile up.
         let swarm = if u8::arbitrary(u)? & 3 == 0 { u64::MAX } else { u64::arbitrary(u)? };
-        let ops = draw_ops(u, |op| BASICS.contains(&op.word()) || swarm >> op.index() & 1 == 1)?;
+        let ops =
+            draw_ops(u, |op| BASICS.contains(&op.word()) || swarm >> (op.index() % 64) & 1 == 1)?;
         Ok(Self { geometry, ops })
     }
 }

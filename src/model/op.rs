@@ -495,6 +495,26 @@ operations! {
         /// The pages.
         span: Span,
     }
+    /// Leases the folio of a reference.
+    Lease = "lease" * 4 {
+        /// Which one.
+        token: Token,
+    }
+    /// Ends a lease.
+    EndLease = "end-lease" * 3 {
+        /// Which one.
+        token: Token,
+    }
+    /// Revokes the leases on a range.
+    Revoke = "revoke" * 3 {
+        /// The range.
+        span: Span,
+    }
+    /// Ends a revocation.
+    EndRevoke = "end-revoke" * 3 {
+        /// Which one.
+        token: Token,
+    }
 }
 
 /// Why a line is no operation.

@@ -51,6 +51,8 @@ pub enum Outcome {
         /// Whether more wait.
         has_more: bool,
     },
+    /// The heads of the leases that a revocation told, or left, in ascending order.
+    Leases(Vec<Pfn>),
     /// No folio is in the way of the end.
     Drained,
     /// It failed and changed nothing.
@@ -128,6 +130,11 @@ pub enum Refusal {
     LongTerm,
     /// The policy grants long-term pins as leases only.
     LeaseNeeded,
+    /// This page is being revoked.
+    Revoked {
+        /// The first such page of the folio.
+        pfn: Pfn,
+    },
     /// Others hold counts of the folio, or not as many as expected.
     Held {
         /// References.

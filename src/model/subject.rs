@@ -33,7 +33,7 @@ impl Limits {
 /// What a subject can do; a port may begin with little.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Caps {
-    ops: u64,
+    ops: u128,
     /// The limits of the counts.
     pub limits: Limits,
 }
@@ -42,7 +42,7 @@ impl Caps {
     /// Everything.
     #[must_use]
     pub const fn all(limits: Limits) -> Self {
-        Self { ops: u64::MAX, limits }
+        Self { ops: u128::MAX, limits }
     }
 
     /// Returns these capabilities without the operation of that word.

@@ -270,9 +270,10 @@ impl<'a, 'm, O: PgmapOps> Detached<'a, 'm, O> {
     /// Whatever found the extent before it was detached is over: every call on this pgmap, or on a
     /// directory that has it, that began before then has returned (what `synchronize_rcu` waits for
     /// in Linux, if calls are read-side sections), and no iterator that began before then, and no
-    /// handle on a folio of the extent, not even a [`FolioMap`](crate::FolioMap) without leaves, is
-    /// ever used again. Each [`Magazine`](crate::Magazine) of this pgmap was called or dropped
-    /// since the removal began, so that it has forgotten where its pages were.
+    /// handle on a folio of the extent, not even a [`FolioMap`](crate::FolioMap) without leaves or
+    /// a [`Lease`](crate::Lease) that has ended, is ever used again. Each
+    /// [`Magazine`](crate::Magazine) of this pgmap was called or dropped since the removal began,
+    /// so that it has forgotten where its pages were.
     ///
     /// # Context
     ///

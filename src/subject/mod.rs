@@ -12,6 +12,7 @@ mod corrupt;
 mod count;
 #[cfg(feature = "std")]
 mod hook;
+mod lease;
 mod leave;
 mod mapping;
 mod owner;
@@ -29,11 +30,12 @@ use core::fmt;
 use core::mem::MaybeUninit;
 use core::slice::IterMut;
 
+use crate::folio::{LeaseSlot, Leases, RevokeSlot};
 use crate::meta::{Count, MetaLine, MetaSize, Tables};
 use crate::model::{
     Caps, Divergence, ExtentPlan, ExtentView, FolioKind, FolioView, Geometry, History, HookEvent,
-    Lent, Life, Limits, Looks, Op, Outcome, POISON_MAX, PageView, PolicyBits, Report, Subject,
-    TableBudget, Tally, Totals,
+    LEASES_MAX, Lent, Life, Limits, Looks, Op, Outcome, POISON_MAX, PageView, PolicyBits,
+    REVOCATIONS_MAX, Report, Subject, TableBudget, Tally, Totals,
 };
 use crate::pgmap::{
     AddExtentError, AllocPolicy, Attach, Contents, ExtentAttrs, ExtentSlot, FolioInfo, HookContext,
@@ -94,8 +96,16 @@ pub fn with<D: Data, R>(
     let slots: Vec<_> = (0..geometry.slots).map(|_| ExtentSlot::new()).collect();
     let mut lanes: Vec<_> = (0..LANES).map(|_| Lane::default()).collect();
     let pgmap = Pgmap::new(Owner::new(), policy(geometry.policy), &slots);
-    let lanes = lanes.iter_mut();
-    let mut subject = PgmapSubject { pgmap: &pgmap, lanes, nr_attached: 0, returned: Vec::new() };
+    let slots: Vec<_> = (0..LEASES_MAX).map(|_| LeaseSlot::new()).collect();
+    let closed: Vec<_> = (0..REVOCATIONS_MAX).map(|_| RevokeSlot::new()).collect();
+    let mut subject = PgmapSubject {
+        pgmap: &pgmap,
+        lanes: lanes.iter_mut(),
+        nr_attached: 0,
+        returned: Vec::new(),
+        leases: Leases::new(&pgmap, &slots, &closed),
+        lent: Vec::new(),
+    };
     for plan in &geometry.extents {
         let lent = match plan.tables {
             TableBudget::Dense => Lent::Zeroed,
@@ -120,6 +130,9 @@ pub struct PgmapSubject<'p, 'm, D: Data> {
     nr_attached: u8,
     /// The metadata memory that came back, full of [`OVER`].
     returned: Vec<&'m mut [MetaLine]>,
+    leases: Leases<'p, 'p, Owner<D>, &'p Owner<D>>,
+    /// The leases and revocations of the table.
+    lent: Vec<Option<lease::Lent<'p, D>>>,
 }
 
 /// The memory lent to one extent.

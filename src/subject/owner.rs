@@ -10,6 +10,7 @@ use spin::Mutex;
 
 use super::raw;
 use super::table::{Held, Table};
+use crate::folio::{LeaseInfo, Revoke};
 use crate::model::{Block, HookEvent, HookStep};
 use crate::pgmap::{FolioInfo, HookCx, PgmapOps, UniqueFolio};
 use crate::units::{Order, Pfn};
@@ -54,11 +55,18 @@ pub(super) struct State {
     pub(super) script: VecDeque<HookStep>,
     pub(super) log: Vec<HookEvent>,
     pub(super) table: Table,
+    /// The heads of the leases that were revoked since somebody looked.
+    pub(super) told: Vec<Pfn>,
 }
 
 impl<D: Data> Owner<D> {
     pub(super) const fn new() -> Self {
-        let state = State { script: VecDeque::new(), log: Vec::new(), table: Table::new() };
+        let state = State {
+            script: VecDeque::new(),
+            log: Vec::new(),
+            table: Table::new(),
+            told: Vec::new(),
+        };
         Self { state: Mutex::new(state), data: PhantomData }
     }
 
@@ -102,6 +110,12 @@ impl<D: Data> PgmapOps for Owner<D> {
         let step = self.state().script.pop_front().unwrap_or(HookStep::Drop);
         self.obey(step, folio, cx);
         self.note(HookEvent::Returned);
+    }
+}
+
+impl<D: Data> Revoke for Owner<D> {
+    fn revoked(&self, lease: LeaseInfo) {
+        self.state().told.push(lease.head);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The errors of this crate in the words of the specification.
 
-use crate::folio::{CountError, PinError};
+use crate::folio::{CountError, LeaseError, PinError, RevokeError};
 use crate::meta::Count;
 use crate::model::{Kind, Refusal};
 use crate::pgmap::{
@@ -87,6 +87,26 @@ impl Refuses for PinError {
             Self::LeaseNeeded { .. } => Refusal::LeaseNeeded,
             Self::Count(error) => error.refusal(),
         }
+    }
+}
+
+impl Refuses for LeaseError {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::NoSlot { .. } => Refusal::NoSlot,
+            Self::LongtermRefused { .. } => Refusal::LongTerm,
+            Self::Revoked { pfn } => Refusal::Revoked { pfn: *pfn },
+            Self::Count(error) => error.refusal(),
+            // There is one pgmap only.
+            Self::Elsewhere { .. } => Refusal::Other,
+        }
+    }
+}
+
+impl Refuses for RevokeError {
+    fn refusal(&self) -> Refusal {
+        let Self::NoSlot { .. } = self;
+        Refusal::NoSlot
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) enum Held {
     Folio(RawFolio),
     Pin(RawPin),
     Map(RawMap),
+    /// A lease or a revocation, by its place in the list of them.
+    Lent(usize),
 }
 
 /// All of them; a token is an index.

@@ -24,6 +24,7 @@ mod once;
 mod park;
 #[cfg(all(sched, not(all(test, loom))))]
 mod sched;
+mod visited;
 #[cfg(all(test, loom))]
 mod weak;
 
@@ -48,3 +49,4 @@ pub(crate) use park::has_passed;
 pub use park::{Park, ParkKey, Sleep, SpinPark};
 #[cfg(all(sched, not(all(test, loom))))]
 pub use sched::on_access;
+pub(crate) use visited::{Visit, Visited};

@@ -17,6 +17,8 @@ pub enum ParkKey {
     ExtentRemoval(Pfn),
     /// Pages of the extent whose first page this is, which are to be offline.
     Offline(Pfn),
+    /// The end of a lease on the folio whose first page this is, or of what its holder is told.
+    Lease(Pfn),
 }
 
 /// Sleeping and waking, keyed by what is waited for; and the clock of deadlines.

@@ -2,9 +2,10 @@
 
 use devfolio::{
     AddExtentError, AllocError, CheckError, ClaimError, Count, CountError, DrainError, FolioInfo,
-    FolioKind, FreeRangeError, GetError, MergeReason, OfflineError, OnlineError, Order, Pfn,
-    PinError, PoisonError, RangeError, RegisterError, RemoveError, ReviveError, SplitReason,
-    StillBusy, UnpoisonError, WaitError,
+    FolioKind, FreeRangeError, GetError, LeaseError, LeaseInfo, LeaseState, MergeReason,
+    OfflineError, OnlineError, Order, Pfn, PinError, PoisonError, RangeError, RegisterError,
+    RemoveError, ReviveError, RevokeError, RevokeWaitError, SplitReason, StillBusy, UnpoisonError,
+    WaitError,
 };
 
 use super::error;
@@ -261,6 +262,35 @@ fn counts() {
         PinError::Count(CountError::Closed { head }) =>
             "Count(Closed { head: Pfn(0x42) })",
             "folio 0x42 is closed";
+    }
+}
+
+#[test]
+fn leases() {
+    let head = PFN;
+    let lease = LeaseInfo { head, order: Order::BLOCK, state: LeaseState::Revoked };
+    error! {
+        LeaseError::NoSlot { nr_slots: 3 } =>
+            "NoSlot { nr_slots: 3 }",
+            "all 3 slots hold leases";
+        LeaseError::Elsewhere { head } =>
+            "Elsewhere { head: Pfn(0x42) }",
+            "folio 0x42 belongs to another pgmap";
+        LeaseError::LongtermRefused { head } =>
+            "LongtermRefused { head: Pfn(0x42) }",
+            "the policy of folio 0x42 refuses long-term pins";
+        LeaseError::Revoked { pfn: head } =>
+            "Revoked { pfn: Pfn(0x42) }",
+            "page 0x42 is being revoked";
+        LeaseError::Count(CountError::Dying) =>
+            "Count(Dying)",
+            "the pgmap is being removed";
+        RevokeError::NoSlot { nr_slots: 1 } =>
+            "NoSlot { nr_slots: 1 }",
+            "all 1 slots hold revocations";
+        RevokeWaitError::Deadline { lease } =>
+            "Deadline { lease: LeaseInfo { head: Pfn(0x42), order: Order(9), state: Revoked } }",
+            "folio 0x42 of order 9 is still leased";
     }
 }
 

@@ -1,8 +1,9 @@
 //! Every handle, in `Debug`. Counts are left out: they are stale before the line is written.
 
 use devfolio::{
-    Count, DirSlot, Directory, ExtentSlot, FolioDesc, Lookup, MetaLine, Order, Park, ParkKey, Pfn,
-    PinKind, Policy, Request, SpinPark, StaticMeta, Tables,
+    Count, DirSlot, Directory, ExtentSlot, FolioDesc, LeaseInfo, LeaseSlot, Leases, Lookup,
+    MetaLine, Order, Park, ParkKey, Pfn, PinKind, Policy, Request, Revoke, RevokeSlot, SpinPark,
+    StaticMeta, Tables,
 };
 
 use super::world::{BLOCK, Plain, attach, bare, order, range, world, world_of};
@@ -103,6 +104,33 @@ fn erased_folios() {
 }
 
 #[test]
+fn leases() {
+    struct Holder;
+    impl Revoke for Holder {
+        fn revoked(&self, lease: LeaseInfo) {
+            debug! { lease => "LeaseInfo { head: Pfn(0x1000), order: Order(2), state: Revoked }" }
+        }
+    }
+    let pgmap = world();
+    let slots = [const { LeaseSlot::new() }; 2];
+    let closed = [const { RevokeSlot::new() }; 1];
+    let leases = Leases::new(pgmap, &slots, &closed);
+    let folio = pgmap.alloc(order(2)).unwrap().publish();
+    let lease = leases.lease(&folio, Holder).unwrap();
+    debug! { lease => "Lease(0x1000, order 2, Ok)" }
+    let revocation = leases.revoke(range(0x1003, 9)).unwrap();
+    debug! {
+        leases => "Leases(2 slots, 1 for revocations)",
+        slots => "[LeaseSlot(0x1000, Revoked), LeaseSlot]",
+        closed => "[RevokeSlot(0x1003..=0x100b)]",
+        revocation => "Revocation(0x1003..=0x100b, 1 told)",
+        lease => "Lease(0x1000, order 2, Revoked)",
+    }
+    lease.end();
+    debug! { lease => "Lease(0x1000, order 2, Dead)" }
+}
+
+#[test]
 fn errors_that_carry_handles() {
     let pgmap = world_of(Policy::generic(), Tables::Budget(0));
     let unique = pgmap.alloc(order(10)).unwrap();
@@ -159,6 +187,9 @@ fn lent_things() {
         slot => "ExtentSlot(empty)",
         FolioDesc::EMPTY => "FolioDesc(0)",
         DirSlot::new() => "DirSlot(empty)",
+        LeaseSlot::<&dyn Revoke>::new() => "LeaseSlot",
+        RevokeSlot::new() => "RevokeSlot",
+        ParkKey::Lease(Pfn::new(1)) => "Lease(Pfn(0x1))",
         SpinPark => "SpinPark",
         ParkKey::ExtentRemoval(Pfn::new(1)) => "ExtentRemoval(Pfn(0x1))",
         SpinPark.token(ParkKey::Folio(Pfn::new(1))) => "0",

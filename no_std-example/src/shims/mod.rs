@@ -4,8 +4,8 @@
 //! Each shim names its operation; `tests/tidy.rs` compares the names with the public functions of
 //! the crate. What has no shim is said here, with the reason:
 //!
-//! No shim: `StaticMeta::new`, `ExtentSlot::new`, `DirSlot::new`, `Directory::new` and
-//! `SoftNode::new`, because they run in the compiler.
+//! No shim: `StaticMeta::new`, `ExtentSlot::new`, `LeaseSlot::new`, `RevokeSlot::new`,
+//! `DirSlot::new`, `Directory::new` and `SoftNode::new`, because they run in the compiler.
 //!
 //! No shim: `Policy::private`, `Policy::coherent`, `Policy::fs_dax`, `Policy::generic` and
 //! `Policy::pci_p2pdma`, because they are constants.
@@ -24,6 +24,7 @@ use devfolio::{
 };
 
 mod folio;
+mod lease;
 mod map;
 mod owner;
 mod pgmap;
@@ -37,8 +38,8 @@ pub struct Shim(#[expect(dead_code, reason = "only there to be in the image")] *
 unsafe impl Sync for Shim {}
 
 /// All shims: what refers to this keeps them in the image.
-pub static SHIMS: [&[Shim]; 5] =
-    [units::SHIMS, pgmap::SHIMS, folio::SHIMS, map::SHIMS, owner::SHIMS];
+pub static SHIMS: [&[Shim]; 6] =
+    [units::SHIMS, pgmap::SHIMS, folio::SHIMS, lease::SHIMS, map::SHIMS, owner::SHIMS];
 
 /// Makes functions that the linker knows by name, and a list of them.
 macro_rules! shims {

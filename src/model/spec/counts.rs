@@ -31,7 +31,7 @@ impl Counts {
 
 /// Who asks for a count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Asker {
+pub(super) enum Asker {
     /// A holder of a reference, for one more of them: always welcome.
     Holder,
     /// A holder who maps: not if the folio is closed.
@@ -129,10 +129,10 @@ impl Spec {
     }
 
     /// Drops a counted handle of any kind.
-    fn drop_handle(&mut self, token: Token, seen: &mut Seen<'_>) -> Step {
+    pub(super) fn drop_handle(&mut self, token: Token, seen: &mut Seen<'_>) -> Step {
         let (head, kind, number) = match self.handle(token) {
             Some(Handle::Folio(head)) => (head, Kind::Refs, 1),
-            Some(Handle::Pin(head)) => (head, Kind::Pins, 1),
+            Some(Handle::Pin(head) | Handle::Lease(head, _)) => (head, Kind::Pins, 1),
             Some(Handle::Map(head, leaves)) => (head, Kind::Maps, leaves),
             other => return Err(format!("{token:?} is no counted handle but {other:?}")),
         };
@@ -198,7 +198,7 @@ impl Spec {
     }
 
     /// Adds counts to a live folio, or says all that is in the way.
-    fn add(
+    pub(super) fn add(
         &mut self,
         head: u128,
         kind: Kind,

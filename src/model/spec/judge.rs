@@ -184,6 +184,9 @@ impl Spec {
             Op::Unpoison { at } => self.unpoison(at),
             Op::Offline { span } => self.offline(span),
             Op::Online { span } => self.online(span),
+            Op::Lease { .. } | Op::EndLease { .. } | Op::Revoke { .. } | Op::EndRevoke { .. } => {
+                self.step_leases(op, seen)
+            }
             Op::UseMagazine { order, number, back } => self.use_magazine(order, number, back, seen),
             _ => self.step_counts(op, seen),
         }
@@ -218,7 +221,8 @@ fn unsayable(op: &Op) -> Vec<Refusal> {
         | Op::ReleasePart { span, .. }
         | Op::Offline { span }
         | Op::Online { span }
-        | Op::AddExtent { span, .. } => spans = Some(span),
+        | Op::AddExtent { span, .. }
+        | Op::Revoke { span } => spans = Some(span),
         _ => {}
     }
     let mut faults = Vec::new();

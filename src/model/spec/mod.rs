@@ -10,6 +10,7 @@ mod counts;
 mod extent;
 mod hook;
 mod judge;
+mod lease;
 mod leave;
 mod request;
 mod resolve;
@@ -26,6 +27,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::OnceCell;
 
+pub use lease::{LEASES_MAX, REVOCATIONS_MAX};
 pub use withheld::POISON_MAX;
 
 use super::field::{HookStep, Token};
@@ -131,6 +133,10 @@ enum Handle {
     Folio(u128),
     Pin(u128),
     Map(u128, u32),
+    /// A lease, and whether its holder was told.
+    Lease(u128, bool),
+    /// A range that is revoked.
+    Revocation(Run),
 }
 
 impl Spec {
@@ -276,7 +282,7 @@ impl Spec {
             for handle in self.handles.iter().flatten() {
                 match *handle {
                     Handle::Folio(at) if at == head => ledger.refs += 1,
-                    Handle::Pin(at) if at == head => ledger.pins += 1,
+                    Handle::Pin(at) | Handle::Lease(at, _) if at == head => ledger.pins += 1,
                     Handle::Map(at, leaves) if at == head => ledger.maps += leaves,
                     _ => {}
                 }

@@ -139,6 +139,12 @@ impl Spec {
             Op::Unpin { token } => {
                 *token = self.pick(*token, |handle| matches!(handle, Handle::Pin(_)))?;
             }
+            Op::EndLease { token } => {
+                *token = self.pick(*token, |handle| matches!(handle, Handle::Lease(..)))?;
+            }
+            Op::EndRevoke { token } => {
+                *token = self.pick(*token, |handle| matches!(handle, Handle::Revocation(_)))?;
+            }
             Op::Unmap { token } => {
                 *token = self.pick(*token, |handle| matches!(handle, Handle::Map(..)))?;
             }
@@ -149,6 +155,7 @@ impl Spec {
             | Op::Pin { token, .. }
             | Op::Map { token, .. }
             | Op::Close { token }
+            | Op::Lease { token }
             | Op::Reopen { token } => {
                 *token = self.pick(*token, |handle| matches!(handle, Handle::Folio(_)))?;
             }
@@ -210,6 +217,7 @@ impl Spec {
             Op::PutRaw { at, number } => self.resolve_sub(at, &mut number.0, Kind::Refs),
             Op::UnpinRaw { at, number } => self.resolve_sub(at, &mut number.0, Kind::Pins),
             Op::UnmapRaw { at, number } => self.resolve_sub(at, &mut number.0, Kind::Maps),
+            Op::Revoke { span } => self.resolve_span(span),
             // Everything else has no selector.
             _ => {}
         }
@@ -375,6 +383,8 @@ impl Op {
                 | Self::TryGet { .. }
                 | Self::Clone { .. }
                 | Self::Pin { .. }
+                | Self::Lease { .. }
+                | Self::Revoke { .. }
                 | Self::Map { .. }
                 | Self::SplitMap { .. }
         )

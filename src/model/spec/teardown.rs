@@ -31,6 +31,8 @@ impl Spec {
             Handle::Folio(_) => Op::DropFolio { token },
             Handle::Pin(_) => Op::Unpin { token },
             Handle::Map(..) => Op::Unmap { token },
+            Handle::Lease(..) => Op::EndLease { token },
+            Handle::Revocation(_) => Op::EndRevoke { token },
         })
     }
 

@@ -1,0 +1,278 @@
+//! Taking leases back: a range is closed, holders are told, and somebody waits for the last one.
+
+use core::fmt;
+
+use super::lease::{DEAD, ENDING, Grant, LeaseInfo, LeaseSlot, LeaseState, Leases, Revoke};
+use super::lease::{TELLING, TOLD, WAITED};
+use crate::pgmap::PgmapOps;
+use crate::sync::{Ordering, Park, ParkKey, Visit, Visited, const_unless_loom, fence, has_passed};
+use crate::units::PfnRange;
+
+/// A place for a revocation; the embedder lends as many as there may be at a time.
+pub struct RevokeSlot(pub(super) Visited<Closed>);
+
+/// A range that is closed to new leases.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Closed {
+    /// The address of the pgmap.
+    pub(super) pgmap: usize,
+    pub(super) range: PfnRange,
+}
+
+impl RevokeSlot {
+    const_unless_loom! {
+        /// Creates an empty slot.
+        #[must_use]
+        pub const fn new() -> Self {
+            Self(Visited::new())
+        }
+    }
+}
+
+impl Default for RevokeSlot {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for RevokeSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.visit() {
+            Some(visit) => write!(f, "RevokeSlot({})", visit.value().range),
+            None => f.write_str("RevokeSlot"),
+        }
+    }
+}
+
+/// Why a range was not revoked; nothing changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum RevokeError {
+    /// All slots hold revocations.
+    NoSlot {
+        /// How many there are.
+        nr_slots: usize,
+    },
+}
+
+impl fmt::Display for RevokeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::NoSlot { nr_slots } = self;
+        write!(f, "all {nr_slots} slots hold revocations")
+    }
+}
+
+impl core::error::Error for RevokeError {}
+
+/// Why a wait for leases ended without their end; nothing changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum RevokeWaitError {
+    /// The deadline has passed.
+    Deadline {
+        /// The first lease that was left.
+        lease: LeaseInfo,
+    },
+}
+
+impl fmt::Display for RevokeWaitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Deadline { lease: LeaseInfo { head, order, .. } } = self;
+        write!(f, "folio {head} of order {order} is still leased")
+    }
+}
+
+impl core::error::Error for RevokeWaitError {}
+
+impl<'t, 'a, O: PgmapOps, R: Revoke> Leases<'t, 'a, O, R> {
+    /// Closes the pages of `range` to new leases, and tells the holder of each lease on one of them
+    /// to give it back.
+    ///
+    /// Each holder is told once in the life of its lease, whoever revokes; one that has begun to
+    /// end it is not told at all. The pages need not belong to an extent. Leases of an extent whose
+    /// device is gone are revoked like others: the owner calls this in [`PgmapOps::folio_gone`],
+    /// and their end is as legal as that of any count. Mirrors `vfio_pci_dma_buf_move`, and the
+    /// breaking of an `F_LAYOUT` lease.
+    ///
+    /// # Errors
+    ///
+    /// Says that there is no slot for it.
+    ///
+    /// # Context
+    ///
+    /// Where the holders may be told, each in turn: [`Revoke::revoked`] says what that is. Takes no
+    /// lock, runs no hook but what they cause. Walks the slots.
+    pub fn revoke(&self, range: PfnRange) -> Result<Revocation<'t, 'a, O, R>, RevokeError> {
+        let slot = self.closed.iter().find(|slot| slot.0.claim());
+        let slot = slot.ok_or(RevokeError::NoSlot { nr_slots: self.closed.len() })?;
+        slot.0.fill(Closed { pgmap: self.name(), range });
+        // From here on: a holder that panics opens the range again.
+        let mut revocation = Revocation { leases: *self, slot, range, nr_told: 0 };
+        // ORDERING(lease): the other half: the range is closed before leases are looked for.
+        fence(Ordering::SeqCst);
+        for slot in self.slots {
+            let is_told = self.tell(slot, range);
+            revocation.nr_told = revocation.nr_told.saturating_add(u64::from(is_told));
+        }
+        Ok(revocation)
+    }
+
+    /// Tells the holder of a lease that it is revoked, unless it was told or the lease is ending.
+    fn tell(&self, slot: &'t LeaseSlot<R>, range: PfnRange) -> bool {
+        let Some(visit) = slot.0.visit() else { return false };
+        let Some(lease) = self.info(slot, visit.value(), range) else { return false };
+        if seeded!(LeaseUntold) && !range.contains(lease.head) {
+            return false;
+        }
+        let unless = match () {
+            () if seeded!(ToldTwice) => ENDING,
+            () if seeded!(ToldBehindEnd) => TOLD,
+            () => TOLD | ENDING,
+        };
+        if slot.0.raise(TOLD | TELLING, unless).is_err() {
+            return false;
+        }
+        let key = ParkKey::Lease(lease.head);
+        let telling = Telling { visit, slot, park: self.pgmap.ops().park(), key };
+        let lease = LeaseInfo { state: LeaseState::Revoked, ..lease };
+        telling.visit.value().holder.revoked(lease);
+        true
+    }
+
+    /// Returns the lease on the lowest page of `range` that is not dead, with its slot.
+    fn first_left(&self, range: PfnRange) -> Option<(LeaseInfo, &'t LeaseSlot<R>)> {
+        let left = self.slots.iter().filter_map(|slot| {
+            let lease = self.info(slot, slot.0.visit()?.value(), range)?;
+            (lease.state != LeaseState::Dead).then_some((lease, slot))
+        });
+        left.min_by_key(|(lease, _)| lease.head)
+    }
+}
+
+/// A call of a holder, which may panic.
+struct Telling<'t, R> {
+    visit: Visit<'t, Grant<R>>,
+    slot: &'t LeaseSlot<R>,
+    park: &'t dyn Park,
+    key: ParkKey,
+}
+
+impl<R> Drop for Telling<'_, R> {
+    fn drop(&mut self) {
+        self.slot.0.lower(TELLING);
+        // For whoever waits in `Lease::end_sync`.
+        self.park.unpark_all(self.key);
+    }
+}
+
+/// A range of pages that is closed to new leases, as long as this lives.
+///
+/// When it is dropped, the range can be lent again, but for pages of leases that were told to end
+/// and have not: those stay closed until they do, so nothing is lent twice by forgetting to wait.
+/// Leaking it keeps the range closed.
+///
+/// # Context
+///
+/// Dropped anywhere; takes no lock.
+#[must_use = "dropping it opens the range again"]
+pub struct Revocation<'t, 'a, O: PgmapOps, R> {
+    leases: Leases<'t, 'a, O, R>,
+    slot: &'t RevokeSlot,
+    range: PfnRange,
+    nr_told: u64,
+}
+
+impl<O: PgmapOps, R: Revoke> Revocation<'_, '_, O, R> {
+    /// Returns the pages.
+    #[must_use]
+    pub const fn range(&self) -> PfnRange {
+        self.range
+    }
+
+    /// Returns how many holders were told by this revocation.
+    #[must_use]
+    pub const fn nr_told(&self) -> u64 {
+        self.nr_told
+    }
+
+    /// Returns the first lease, by page, that has not ended; `None` if all have.
+    ///
+    /// [`Leases::for_each`] names them all.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock. Walks the slots.
+    #[must_use]
+    pub fn first_left(&self) -> Option<LeaseInfo> {
+        Some(self.leases.first_left(self.range)?.0)
+    }
+
+    /// Waits until every lease on the pages has ended.
+    ///
+    /// What was done through the leases is behind it. Pins that are no leases are not waited for:
+    /// [`Folio::wait_unpinned`](crate::Folio::wait_unpinned) does that.
+    ///
+    /// # Context
+    ///
+    /// Where the owner's [`Park`] may sleep, and where no holder waits for the caller. The end of a
+    /// lease wakes.
+    pub fn wait(&self) {
+        // Without a deadline there is no error.
+        let _ = self.wait_to(None);
+    }
+
+    /// Waits until every lease on the pages has ended, but not beyond `deadline`, a time of
+    /// [`Park::now`]. Looks at least once.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`RevokeWaitError::Deadline`] with the first lease that is left.
+    ///
+    /// # Context
+    ///
+    /// As for [`Revocation::wait`]; with a deadline that has passed, anywhere.
+    pub fn wait_until(&self, deadline: u64) -> Result<(), RevokeWaitError> {
+        self.wait_to(Some(deadline))
+    }
+
+    fn wait_to(&self, deadline: Option<u64>) -> Result<(), RevokeWaitError> {
+        let park = self.leases.pgmap.ops().park();
+        // Ends: when the last of the leases has ended, each of which ends a sleep, and no new ones
+        // come; or at the deadline.
+        while let Some((lease, slot)) = self.leases.first_left(self.range) {
+            if has_passed(park, deadline) {
+                return Err(RevokeWaitError::Deadline { lease });
+            }
+            let key = ParkKey::Lease(lease.head);
+            let token = park.token(key);
+            if !self.register(slot, &lease) {
+                continue;
+            }
+            match deadline {
+                Some(deadline) => park.park_until(key, token, deadline),
+                None => park.park(key, token),
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the end of a lease wake; false if it has ended, and another one may have its slot.
+    /// Whoever gives up need not take it back: somebody is woken in vain then.
+    fn register(&self, slot: &LeaseSlot<R>, lease: &LeaseInfo) -> bool {
+        let Some(visit) = slot.0.visit() else { return false };
+        let found = self.leases.info(slot, visit.value(), self.range);
+        found.is_some_and(|it| it.head == lease.head) && slot.0.raise(WAITED, DEAD).is_ok()
+    }
+}
+
+impl<O: PgmapOps, R> Drop for Revocation<'_, '_, O, R> {
+    fn drop(&mut self) {
+        self.slot.0.retire();
+    }
+}
+
+impl<O: PgmapOps, R> fmt::Debug for Revocation<'_, '_, O, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Revocation({}, {} told)", self.range, self.nr_told)
+    }
+}

@@ -1,0 +1,111 @@
+//! Leases: which folios are leased, whose holders were told, and which ranges are revoked.
+//!
+//! The table of handles is the list of them: there is nothing else to remember.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::super::field::{Span, Token};
+use super::super::op::Op;
+use super::super::outcome::{Kind, Outcome, Refusal};
+use super::super::runs::{Run, pfn};
+use super::counts::Asker;
+use super::judge::{Answer, Seen, Step, done, refuse};
+use super::request::run;
+use super::{Handle, Spec};
+use crate::units::Pfn;
+
+/// How many leases there may be at a time.
+pub const LEASES_MAX: usize = 4;
+/// How many revocations there may be at a time.
+pub const REVOCATIONS_MAX: usize = 2;
+
+impl Spec {
+    pub(super) fn step_leases(&mut self, op: &Op, seen: &mut Seen<'_>) -> Step {
+        match *op {
+            Op::Lease { token } => self.lease(token),
+            Op::EndLease { token } => self.drop_handle(token, seen),
+            Op::Revoke { span } => self.revoke(span),
+            Op::EndRevoke { token } => {
+                let Some(Handle::Revocation(range)) = self.handle(token) else {
+                    return Err(format!("{token:?} is no revocation"));
+                };
+                self.take_back(token);
+                Ok(Answer::Is(Outcome::Leases(heads(self.leases_on(range)))))
+            }
+            _ => Err(format!("{op} has nothing to do with leases")),
+        }
+    }
+
+    /// A lease is a pin that is refused on pages that are revoked, or that an old lease has whose
+    /// holder was told to end it.
+    fn lease(&mut self, token: Token) -> Step {
+        let head = self.counted(token)?;
+        let mut faults = Vec::new();
+        if self.policy.refuse_long {
+            faults.push(Refusal::LongTerm);
+        }
+        if self.leases().count() == LEASES_MAX {
+            faults.push(Refusal::NoSlot);
+        }
+        let told = self.leases().filter(|(_, is_told)| *is_told).map(|(head, _)| self.run_of(head));
+        let pages = self.run_of(head);
+        let closed = self.revoked().chain(told).filter(|range| overlap(*range, pages));
+        if let Some(first) = closed.map(|range| range.start.max(pages.start)).min() {
+            faults.push(Refusal::Revoked { pfn: pfn(first) });
+        }
+        match self.add(head, Kind::Pins, 1, Asker::Newcomer, faults) {
+            Ok(()) => {
+                self.hand_out(Handle::Lease(head, false));
+                done()
+            }
+            Err(faults) => Ok(Answer::Refused(faults)),
+        }
+    }
+
+    fn revoke(&mut self, span: Span) -> Step {
+        if self.revoked().count() == REVOCATIONS_MAX {
+            return refuse(Refusal::NoSlot);
+        }
+        let Some(range) = run(span) else { return refuse(Refusal::NoRange) };
+        let told = self.leases_on(range).into_iter().filter(|(_, is_told)| !is_told).collect();
+        for index in 0..self.handles.len() {
+            if let Some(Handle::Lease(head, false)) = self.handles[index] {
+                if overlap(self.run_of(head), range) {
+                    self.handles[index] = Some(Handle::Lease(head, true));
+                }
+            }
+        }
+        self.hand_out(Handle::Revocation(range));
+        Ok(Answer::Is(Outcome::Leases(heads(told))))
+    }
+
+    /// Yields the heads of the leased folios, once for each lease, and whether its holder was told.
+    fn leases(&self) -> impl Iterator<Item = (u128, bool)> + '_ {
+        self.handles.iter().flatten().filter_map(|handle| match *handle {
+            Handle::Lease(head, is_told) => Some((head, is_told)),
+            _ => None,
+        })
+    }
+
+    fn revoked(&self) -> impl Iterator<Item = Run> + '_ {
+        self.handles.iter().flatten().filter_map(|handle| match *handle {
+            Handle::Revocation(range) => Some(range),
+            _ => None,
+        })
+    }
+
+    fn leases_on(&self, range: Run) -> Vec<(u128, bool)> {
+        self.leases().filter(|(head, _)| overlap(self.run_of(*head), range)).collect()
+    }
+}
+
+fn overlap(one: Run, two: Run) -> bool {
+    one.start < two.end && two.start < one.end
+}
+
+fn heads(leases: Vec<(u128, bool)>) -> Vec<Pfn> {
+    let mut heads: Vec<_> = leases.into_iter().map(|(head, _)| pfn(head)).collect();
+    heads.sort_unstable();
+    heads
+}
