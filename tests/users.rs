@@ -4,6 +4,8 @@ use core::error::Error;
 
 #[path = "../examples/users/c_tokens.rs"]
 mod c_tokens;
+#[path = "../examples/users/dma_buf.rs"]
+mod dma_buf;
 #[path = "../examples/users/driver_scrub.rs"]
 mod driver_scrub;
 #[path = "../examples/users/hypervisor.rs"]
@@ -40,6 +42,11 @@ fn two_owners_share_one_directory() -> Result<(), Box<dyn Error>> {
 #[test]
 fn dma_outlives_every_other_holder() -> Result<(), Box<dyn Error>> {
     vfio::main()
+}
+
+#[test]
+fn importers_stop_before_the_device_is_reset() -> Result<(), Box<dyn Error>> {
+    dma_buf::main()
 }
 
 #[test]
