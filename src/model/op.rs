@@ -496,7 +496,7 @@ operations! {
         span: Span,
     }
     /// Leases the folio of a reference.
-    Lease = "lease" * 4 {
+    Lease = "lease" * 6 {
         /// Which one.
         token: Token,
     }
@@ -506,12 +506,12 @@ operations! {
         token: Token,
     }
     /// Revokes the leases on a range.
-    Revoke = "revoke" * 3 {
+    Revoke = "revoke" * 5 {
         /// The range.
         span: Span,
     }
     /// Ends a revocation.
-    EndRevoke = "end-revoke" * 3 {
+    EndRevoke = "end-revoke" * 5 {
         /// Which one.
         token: Token,
     }

@@ -155,10 +155,10 @@ impl Spec {
             | Op::Pin { token, .. }
             | Op::Map { token, .. }
             | Op::Close { token }
-            | Op::Lease { token }
             | Op::Reopen { token } => {
                 *token = self.pick(*token, |handle| matches!(handle, Handle::Folio(_)))?;
             }
+            Op::Lease { token } => *token = self.pick_to_lease(*token)?,
             Op::FreezeBoth { token, other } => {
                 *token = self.pick(*token, |handle| matches!(handle, Handle::Folio(_)))?;
                 *other = self.pick_other_folio(*token, *other)?;
@@ -217,7 +217,8 @@ impl Spec {
             Op::PutRaw { at, number } => self.resolve_sub(at, &mut number.0, Kind::Refs),
             Op::UnpinRaw { at, number } => self.resolve_sub(at, &mut number.0, Kind::Pins),
             Op::UnmapRaw { at, number } => self.resolve_sub(at, &mut number.0, Kind::Maps),
-            Op::Revoke { span } => self.resolve_span(span),
+            // Pages that are leased, if there are any: few others are.
+            Op::Revoke { span } => span.start = self.at(span.start, 0, |it| it.counts.pins > 0),
             // Everything else has no selector.
             _ => {}
         }
@@ -288,6 +289,17 @@ impl Spec {
         }
         let index = usize::from(other.0).checked_rem(others.len())?;
         others.get(index).copied()
+    }
+
+    /// Picks a reference; a token that names none means one on a folio of which a lease was
+    /// revoked, if there is.
+    fn pick_to_lease(&self, token: Token) -> Option<Token> {
+        let is_told = |head| self.handles.contains(&Some(Handle::Lease(head, true)));
+        let on_told = |handle| matches!(handle, Handle::Folio(head) if is_told(head));
+        let is_any = |handle| matches!(handle, Handle::Folio(_));
+        let wants_told = self.handle(token).is_none();
+        let told = wants_told.then(|| self.pick(token, on_told)).flatten();
+        told.or_else(|| self.pick(token, is_any))
     }
 
     fn page_of(&self, token: Token, index: u8) -> Option<At> {
