@@ -1,9 +1,12 @@
 //! Magazines: what they keep, what they give up, and whose data comes with a folio.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
 
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+
 use devfolio::{
-    AllocError, Attach, Contents, ExtentAttrs, ExtentSlot, FolioKind, HeapMeta, HookCx, MetaSize,
-    Order, PageInfo, Pfn, PfnRange, Pgmap, PgmapOps, Policy, Tables, UniqueFolio,
+    AllocError, Attach, Contents, ExtentAttrs, ExtentSlot, FolioKind, HeapMeta, HookCx, MetaLine,
+    MetaSize, Order, PageInfo, Pfn, PfnRange, Pgmap, PgmapOps, Policy, Tables, UniqueFolio,
 };
 
 struct Owner;
@@ -207,4 +210,40 @@ fn a_neighbour_of_its_pages_is_none_of_them() {
         assert!(pgmap.claim(Pfn::new(0x200), PAGE).is_ok(), "it went to free space");
         drop(page);
     });
+}
+
+/// An owner who is short of memory himself while a magazine asks where it runs.
+struct Short {
+    pgmap: OnceLock<&'static Pgmap<'static, Self>>,
+    is_due: AtomicBool,
+}
+
+impl PgmapOps for Short {
+    type Private = ();
+
+    fn cpu_hint(&self) -> usize {
+        if self.is_due.swap(false, Ordering::Relaxed) {
+            let region = self.pgmap.get().unwrap().alloc(Order::REGION);
+            assert!(region.is_err(), "there is no region");
+        }
+        0
+    }
+}
+
+#[test]
+fn a_shortage_while_it_is_filled_loses_nothing() {
+    let range = PfnRange::new(Pfn::new(0), 0x400).unwrap();
+    let lines = (0..MetaSize::of(range, Tables::Dense).lines()).map(|_| MetaLine::ZERO);
+    let lines = Box::leak(lines.collect::<Box<[_]>>());
+    let owner = Short { pgmap: OnceLock::new(), is_due: AtomicBool::new(false) };
+    let slots = Box::leak(Box::new([ExtentSlot::new()]));
+    let pgmap = &*Box::leak(Box::new(Pgmap::new(owner, Policy::generic(), slots)));
+    assert!(pgmap.ops().pgmap.set(pgmap).is_ok());
+    pgmap.add_extent(range, ExtentAttrs::NEW, Tables::Dense, lines, Attach::Zeroed).unwrap();
+    let page = pgmap.alloc(PAGE).unwrap();
+    let mut magazine = pgmap.magazine(PAGE);
+    pgmap.ops().is_due.store(true, Ordering::Relaxed);
+    drop(magazine.alloc().unwrap());
+    drop((magazine, page));
+    assert_eq!(pgmap.stats().free_pages, 0x400);
 }

@@ -212,9 +212,12 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
         if let Some(folio) = self.take() {
             return Ok(folio);
         }
-        // Nothing is at hand; next to what a search finds there may be more.
+        // Nothing is at hand; next to what a search finds there may be more. What is here all the
+        // same came just before memory was short, and the next call gives it back.
         let folio = self.pgmap.alloc(self.order)?;
-        self.fill();
+        if self.is_empty() {
+            self.fill();
+        }
         Ok(folio)
     }
 
