@@ -177,8 +177,8 @@ pub use pgmap::{
     LentMemory, Life, LongtermPins, Lookup, Magazine, Map, MemoryType, MergeError, MergeReason,
     Migration, NewExtent, OfflineError, OnDrop, OnlineError, P2p, PageInfo, Pgmap, PgmapCore,
     PgmapOps, Pieces, PoisonError, Poisoned, Policy, RawUnique, Reaped, RegisterError, RemoveError,
-    ReviveError, SplitError, SplitReason, Stats, StillBusy, Tally, UniqueFolio, UniqueSet,
-    UnpoisonError,
+    ReviveError, Scrub, ScrubJob, ScrubWhen, Scrubbed, SplitError, SplitReason, Stats, StillBusy,
+    Tally, UniqueFolio, UniqueSet, UnpoisonError,
 };
 #[cfg(all(sched, not(all(test, loom))))]
 pub use sync::on_access;

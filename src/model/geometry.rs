@@ -41,6 +41,34 @@ pub struct PolicyBits {
     /// Folios carry owner data: a number that is written when a folio is handed out for the first
     /// time, the complement of its head, and that pieces inherit.
     pub owner_data: bool,
+    /// When pages are scrubbed.
+    pub scrub: ScrubPolicy,
+}
+
+/// When pages are scrubbed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ScrubPolicy {
+    /// Never.
+    Never,
+    /// When they are freed; and when they are handed out, if they are dirty all the same.
+    OnFree,
+    /// When they are handed out.
+    OnAlloc,
+    /// When they are handed out, unless the hook says that they are for their last user.
+    OnOwnerChange,
+}
+
+/// What the hook answers that scrubs pages. Those it says it has scrubbed are zero.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ScrubAnswer {
+    /// They are scrubbed.
+    Done,
+    /// They cannot be.
+    Failed,
+    /// They will be.
+    Later,
+    /// They are for their last user.
+    Same,
 }
 
 impl PolicyBits {
@@ -53,6 +81,7 @@ impl PolicyBits {
         refuse_long: false,
         lease_long: false,
         owner_data: false,
+        scrub: ScrubPolicy::Never,
     };
 }
 
@@ -65,6 +94,8 @@ pub struct Geometry {
     pub slots: u8,
     /// The extents at the start; no two overlap.
     pub extents: Vec<ExtentPlan>,
+    /// What the hook answers that scrubs pages, call by call; from then on, that they are.
+    pub answers: Vec<ScrubAnswer>,
 }
 
 impl Geometry {
@@ -78,7 +109,12 @@ impl Geometry {
         let range = PfnRange::new(Pfn::new(start), nr_pages);
         let range = range.expect("the range of a geometry is not empty and ends in space");
         let extent = ExtentPlan { range, tables: TableBudget::Dense, clean: false };
-        Self { policy: PolicyBits::PLAIN, slots: 2, extents: Vec::from([extent]) }
+        Self {
+            policy: PolicyBits::PLAIN,
+            slots: 2,
+            extents: Vec::from([extent]),
+            answers: Vec::new(),
+        }
     }
 
     /// Returns whether no two extents overlap and all of them find a slot.
@@ -100,9 +136,16 @@ impl Geometry {
 /// Prints the line that stands at the top of a history.
 impl fmt::Display for Geometry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let PolicyBits { max_order, keep_on_drop, claim_only, deferred, refuse_long, .. } =
-            self.policy;
-        let PolicyBits { owner_data, lease_long, .. } = self.policy;
+        let PolicyBits {
+            max_order,
+            keep_on_drop,
+            claim_only,
+            deferred,
+            refuse_long,
+            lease_long,
+            owner_data,
+            scrub,
+        } = self.policy;
         write!(f, "geometry max-order={max_order} slots={}", self.slots)?;
         for (flag, word) in
             [keep_on_drop, claim_only, deferred, refuse_long, owner_data, lease_long]
@@ -111,6 +154,16 @@ impl fmt::Display for Geometry {
         {
             if flag {
                 write!(f, " {word}")?;
+            }
+        }
+        if let Some((_, word)) = SCRUBS.iter().find(|(known, _)| *known == scrub) {
+            write!(f, " scrub={word}")?;
+        }
+        if !self.answers.is_empty() {
+            f.write_str(" answers=")?;
+            for answer in &self.answers {
+                let letter = ANSWERS.iter().find(|(known, _)| known == answer);
+                letter.map_or(Ok(()), |(_, letter)| write!(f, "{letter}"))?;
             }
         }
         for extent in &self.extents {
@@ -126,6 +179,21 @@ impl fmt::Display for Geometry {
 const FLAGS: [&str; 6] =
     ["keep-on-drop", "claim-only", "deferred", "refuse-long", "owner-data", "lease-long"];
 
+/// The policies that are said.
+const SCRUBS: [(ScrubPolicy, &str); 3] = [
+    (ScrubPolicy::OnFree, "on-free"),
+    (ScrubPolicy::OnAlloc, "on-alloc"),
+    (ScrubPolicy::OnOwnerChange, "on-owner-change"),
+];
+
+/// A letter for each answer.
+const ANSWERS: [(ScrubAnswer, char); 4] = [
+    (ScrubAnswer::Done, 'd'),
+    (ScrubAnswer::Failed, 'f'),
+    (ScrubAnswer::Later, 'l'),
+    (ScrubAnswer::Same, 's'),
+];
+
 impl FromStr for Geometry {
     type Err = GeometryParseError;
 
@@ -134,7 +202,8 @@ impl FromStr for Geometry {
         if words.next() != Some("geometry") {
             return Err(GeometryParseError);
         }
-        let mut geometry = Self { policy: PolicyBits::PLAIN, slots: 2, extents: Vec::new() };
+        let mut geometry =
+            Self { policy: PolicyBits::PLAIN, slots: 2, extents: Vec::new(), answers: Vec::new() };
         for word in words {
             geometry.parse_word(word).ok_or(GeometryParseError)?;
         }
@@ -148,6 +217,14 @@ impl Geometry {
         match word.split_once('=') {
             Some(("max-order", order)) => policy.max_order = AnyOrder::parse(order)?.order()?,
             Some(("slots", slots)) => self.slots = slots.parse().ok()?,
+            Some(("scrub", scrub)) => {
+                policy.scrub = SCRUBS.iter().find(|(_, word)| *word == scrub)?.0;
+            }
+            Some(("answers", letters)) => {
+                for letter in letters.chars() {
+                    self.answers.push(ANSWERS.iter().find(|(_, known)| *known == letter)?.0);
+                }
+            }
             Some(("extent", extent)) => self.extents.push(parse_extent(extent)?),
             Some(_) => return None,
             None => match FLAGS.iter().position(|&flag| flag == word)? {

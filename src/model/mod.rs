@@ -62,7 +62,9 @@ pub use field::{
     Token,
 };
 pub use flat::{Flat, FlatFolio, FlatLeaf, FlatLimit, FlatRefusal, FlatSpace};
-pub use geometry::{ExtentPlan, Geometry, GeometryParseError, PolicyBits};
+pub use geometry::{
+    ExtentPlan, Geometry, GeometryParseError, PolicyBits, ScrubAnswer, ScrubPolicy,
+};
 pub use history::{HEADER, History, HistoryParseError};
 pub use op::{Op, OpParseError};
 pub use outcome::{

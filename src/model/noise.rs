@@ -10,11 +10,13 @@ use super::field::{
     AnyOrder, At, Content, Count, Direction, HookStep, Lent, Node, Pages, Span, TableBudget, Term,
     Token,
 };
-use super::geometry::{ExtentPlan, Geometry, PolicyBits};
+use super::geometry::{ExtentPlan, Geometry, PolicyBits, ScrubAnswer, ScrubPolicy};
 use super::history::History;
 use super::op::Op;
 use crate::units::{Order, Pfn, PfnRange};
 
+/// Fewer answers than this are given to the hook that scrubs.
+const ANSWERS_MAX: u8 = 24;
 /// The most steps that noise makes of one input.
 const STEPS_MAX: usize = 96;
 
@@ -111,6 +113,8 @@ choices! {
     Content: Self::Any, Self::Clean, Self::Dirty, Self::OnlyClean;
     Node: Self::Any, Self::Any, Self::Any, Self::At(0), Self::At(1), Self::At(2);
     Term: Self::Short, Self::Short, Self::Long;
+    ScrubPolicy: Self::OnFree, Self::OnAlloc, Self::OnOwnerChange;
+    ScrubAnswer: Self::Done, Self::Done, Self::Failed, Self::Later, Self::Same;
     Lent: Self::Zeroed, Self::Zeroed, Self::Noise, Self::Short;
     TableBudget: Self::Dense, Self::Budget(0), Self::Budget(1), Self::Budget(2);
 }
@@ -128,6 +132,7 @@ impl<'a> Arbitrary<'a> for PolicyBits {
             owner_data: bits & 16 != 0,
             claim_only: bits & 0x60 == 0x60,
             lease_long: bits & 0x80 != 0,
+            scrub: if bits & 0xc0 == 0xc0 { u.arbitrary()? } else { ScrubPolicy::Never },
         })
     }
 }
@@ -173,17 +178,29 @@ const EXTENTS: [(u64, u64); 28] = [
 
 impl<'a> Arbitrary<'a> for Geometry {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        let mut geometry = Self { policy: u.arbitrary()?, slots: 4, extents: Vec::new() };
+        let mut geometry =
+            Self { policy: u.arbitrary()?, slots: 4, extents: Vec::new(), answers: Vec::new() };
+        let scrubs = geometry.policy.scrub != ScrubPolicy::Never;
+        if scrubs {
+            for _ in 0..u8::arbitrary(u)? % ANSWERS_MAX {
+                geometry.answers.push(u.arbitrary()?);
+            }
+        }
         let number = one_of(u, &[1, 1, 1, 2, 2, 3])?;
         for _ in 0..number {
             let which = usize::from(u8::arbitrary(u)?);
             // Small ones are faster, and their borders are nearer to each other.
-            let index = which % if which < 192 { SMALL } else { EXTENTS.len() };
+            let is_small = which < 192 || scrubs;
+            let index = which % if is_small { SMALL } else { EXTENTS.len() };
             let (start, nr_pages) = EXTENTS[index];
             let mut tables = u.arbitrary()?;
             if nr_pages > 1 << 12 && tables == TableBudget::Dense {
                 // Clearing a table for every block of a region would take all the time.
                 tables = TableBudget::Budget(3);
+            }
+            if scrubs {
+                // Which blocks keep a table after an attempt that is undone is not specified.
+                tables = TableBudget::Dense;
             }
             let clean = u8::arbitrary(u)? & 1 == 1;
             let Ok(range) = PfnRange::new(Pfn::new(start), nr_pages) else { continue };

@@ -55,7 +55,7 @@ pub enum Outcome {
     Leases(Vec<Pfn>),
     /// No folio is in the way of the end.
     Drained,
-    /// It failed and changed nothing.
+    /// It failed and changed nothing, but what the hook that scrubs was asked for.
     Refused(Refusal),
     /// The subject cannot do this at all; see [`Caps`](super::Caps).
     Unsupported,
@@ -185,6 +185,16 @@ pub enum Refusal {
     NotDying,
     /// The device of the extent is gone.
     Gone,
+    /// The folio there cannot be scrubbed, and is in quarantine now.
+    ScrubFailed {
+        /// Its head.
+        pfn: Pfn,
+    },
+    /// The folio there is to be scrubbed, and kept until then.
+    ScrubPending {
+        /// Its head.
+        pfn: Pfn,
+    },
     /// Any other reason; never legal.
     Other,
 }
@@ -211,6 +221,17 @@ pub enum HookEvent {
         pfn: Pfn,
         /// The head of the folio that has it, if one has.
         head: Option<Pfn>,
+    },
+    /// The owner was asked to scrub the pages of a folio.
+    Scrub {
+        /// Its head.
+        head: Pfn,
+        /// Its order.
+        order: Order,
+        /// For whom they are.
+        owner: Option<u64>,
+        /// Whether they are on their way to free space, and not out of it.
+        is_free: bool,
     },
     /// The owner was told that the device of a folio is gone.
     Gone {

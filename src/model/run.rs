@@ -151,7 +151,10 @@ impl<'s, S: Subject> Runner<'s, S> {
         let called = |event: &&HookEvent| matches!(event, HookEvent::Called { .. });
         self.report.hooks += self.events.iter().filter(called).count() as u64;
         let is_refused = matches!(outcome, Outcome::Refused(_));
-        if is_refused {
+        // What was scrubbed, or could not be, is another thing now.
+        let scrubs = |event: &HookEvent| matches!(event, HookEvent::Scrub { .. });
+        let has_scrubbed = self.events.iter().any(scrubs);
+        if is_refused && !has_scrubbed {
             self.report.refused += 1;
             self.next_image.clear();
             self.subject.image(&mut self.next_image);
@@ -159,10 +162,10 @@ impl<'s, S: Subject> Runner<'s, S> {
                 return Err(format!("{outcome:?} changed something, or is never right"));
             }
         }
-        self.is_taken = is_refused;
+        self.is_taken = is_refused && !has_scrubbed;
         self.spec.judge(op, &outcome, &self.events)?;
         // What is as it was looks as it did.
-        let is_same = is_refused && !self.image.is_empty();
+        let is_same = is_refused && !has_scrubbed && !self.image.is_empty();
         let is_due = match (self.looks, self.is_over) {
             (Looks::EveryStep, false) => !is_same,
             (Looks::EveryStep, true) => self.report.steps % LOOKS == 0,

@@ -7,17 +7,21 @@ use super::folio_ref::FolioRef;
 use super::ops::PgmapOps;
 use super::owner::PgmapCore;
 use super::policy::AllocPolicy;
+use super::scrub::Tries;
 use super::unique::UniqueFolio;
 use crate::meta::word::Word;
 use crate::sync::Ordering;
 use crate::units::{Order, Pfn, PfnRange};
 use crate::zone::{After, Direction, Grant, Miss, Request, Want};
 
-/// Why an allocation failed; nothing changed.
+/// Why an allocation failed; nothing changed, but that pages may have been scrubbed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum AllocError {
     /// No free run of this order, or no such set of them, is in the extents in question.
+    ///
+    /// Under a [`Scrub`](crate::Scrub) policy also: there are none that are clean, and none of the
+    /// first few others could be scrubbed at once.
     Exhausted {
         /// The lowest order that would have done.
         order: Order,
@@ -105,7 +109,7 @@ impl fmt::Display for AllocError {
 
 impl core::error::Error for AllocError {}
 
-/// Why a claim by page failed; nothing changed.
+/// Why a claim by page failed; nothing changed, but for what the last two variants say.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ClaimError {
@@ -154,6 +158,16 @@ pub enum ClaimError {
         /// The descriptors that were lent.
         len: usize,
     },
+    /// Pages could not be scrubbed, and are in quarantine now.
+    ScrubFailed {
+        /// The first page of the folio that they would have been.
+        pfn: Pfn,
+    },
+    /// Pages will be scrubbed, and are kept until then.
+    ScrubPending {
+        /// The first page of the folio that they would have been.
+        pfn: Pfn,
+    },
 }
 
 impl fmt::Display for ClaimError {
@@ -173,6 +187,8 @@ impl fmt::Display for ClaimError {
             Self::TooManyPieces { needed, len } => {
                 write!(f, "range of {needed} folios in storage for {len}")
             }
+            Self::ScrubFailed { pfn } => write!(f, "the folio at {pfn} cannot be scrubbed"),
+            Self::ScrubPending { pfn } => write!(f, "the folio at {pfn} is yet to be scrubbed"),
         }
     }
 }
@@ -234,13 +250,20 @@ pub(super) enum TooLate {
     Leaving,
     /// A page of it is bad, or offline.
     Withheld,
+    /// It could not be scrubbed, and is in quarantine.
+    ScrubFailed,
+    /// It is to be scrubbed, and kept.
+    ScrubPending,
 }
 
 impl TooLate {
     pub(super) const fn alloc_error(self, order: Order) -> AllocError {
         match self {
             Self::Dying => AllocError::Dying,
-            Self::Leaving | Self::Withheld => AllocError::Contended { order },
+            // Another attempt may do.
+            Self::Leaving | Self::Withheld | Self::ScrubFailed | Self::ScrubPending => {
+                AllocError::Contended { order }
+            }
         }
     }
 
@@ -248,6 +271,8 @@ impl TooLate {
         match self {
             Self::Dying | Self::Leaving => ClaimError::Dying,
             Self::Withheld => ClaimError::Contended { pfn },
+            Self::ScrubFailed => ClaimError::ScrubFailed { pfn },
+            Self::ScrubPending => ClaimError::ScrubPending { pfn },
         }
     }
 }
@@ -257,11 +282,13 @@ impl<O: PgmapOps> PgmapCore<O> {
     ///
     /// # Errors
     ///
-    /// At rest, [`AllocError::Exhausted`] means that no aligned free run of that order exists.
+    /// At rest, [`AllocError::Exhausted`] means that no aligned free run of that order exists, or,
+    /// under a [`Scrub`](crate::Scrub) policy, none that can be handed out at once.
     ///
     /// # Context
     ///
-    /// Anywhere, interrupts included; takes no lock, runs no hook. Mirrors `folio_alloc`.
+    /// Anywhere, interrupts included; takes no lock, runs no hook but, under a
+    /// [`Scrub`](crate::Scrub) policy, [`PgmapOps::scrub`]. Mirrors `folio_alloc`.
     #[inline(always)]
     pub fn alloc(&self, order: Order) -> Result<UniqueFolio<'_, O>, AllocError> {
         // Not a `match` of the whole: what comes in registers stays there.
@@ -296,7 +323,23 @@ impl<O: PgmapOps> PgmapCore<O> {
             self.give_up(extent, word, grant.head, order);
             return None;
         }
+        if self.owes_scrub(grant.is_clean) {
+            return self.scrub_at_hand(extent, word, grant.head, order);
+        }
         Some(UniqueFolio::new(at, order, grant.is_clean))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn scrub_at_hand<'a>(
+        &'a self,
+        extent: &'a Extent,
+        word: Word<'a>,
+        head: Pfn,
+        order: Order,
+    ) -> Option<UniqueFolio<'a, O>> {
+        let at = FolioRef { pgmap: self, extent, word, head };
+        self.scrub_fresh(UniqueFolio::new(at, order, false), None).ok()
     }
 
     /// Allocates a folio as `request` says.
@@ -310,14 +353,16 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// As for [`PgmapCore::alloc`].
     pub fn alloc_with(&self, request: Request) -> Result<UniqueFolio<'_, O>, AllocError> {
         self.check_request(&request)?;
-        let mut misses = Misses::default();
+        let mut request = self.prefer_clean(request);
+        let (mut misses, mut tries) = (Misses::default(), Tries::new());
         let mut order = Some(request.order);
-        // Ends: the order falls on every turn, one more bad page is in quarantine, or one more
-        // extent is on its way out.
+        // Ends: the order falls on every turn, one more bad page is in quarantine, one more extent
+        // is on its way out, or there is one more folio that cannot be had, of which there are few.
         while let Some(this) = order.filter(|&order| request.least <= order) {
             match self.try_alloc(&request, this, true, &mut misses) {
-                Some(folio) => match self.admit(folio) {
+                Some(folio) => match self.admit(folio, request.owner) {
                     Err(TooLate::Withheld | TooLate::Leaving) => {}
+                    Err(TooLate::ScrubFailed | TooLate::ScrubPending) => tries.note(&mut request),
                     admitted => return admitted.map_err(|late| late.alloc_error(this)),
                 },
                 None => order = this.shrink(),
@@ -425,15 +470,19 @@ impl<O: PgmapOps> PgmapCore<O> {
     }
 
     /// Takes a fresh folio back if the pgmap began to die meanwhile, or a page of it is bad: a
-    /// page that was on its way to free space when it was recorded may be met there.
+    /// page that was on its way to free space when it was recorded may be met there. Otherwise
+    /// sees to it that it is as clean as the policy demands.
     pub(super) fn admit<'a>(
         &'a self,
         folio: UniqueFolio<'a, O>,
+        owner: Option<u64>,
     ) -> Result<UniqueFolio<'a, O>, TooLate> {
         let late = if self.is_too_late(folio.at().extent) {
             if self.core.is_dying() { TooLate::Dying } else { TooLate::Leaving }
         } else if folio.at().extent.withholds_of(folio.at().head, folio.order()) {
             TooLate::Withheld
+        } else if self.owes_scrub(folio.is_clean()) {
+            return self.scrub_fresh(folio, owner);
         } else {
             return Ok(folio);
         };
@@ -453,11 +502,13 @@ impl<O: PgmapOps> PgmapCore<O> {
     ///
     /// # Errors
     ///
-    /// Says which page is in the way, and changes nothing.
+    /// Says which page is in the way, and changes nothing, but that pages which
+    /// [cannot be scrubbed](ClaimError::ScrubFailed) or
+    /// [will be](ClaimError::ScrubPending) are not free any more.
     ///
     /// # Context
     ///
-    /// Anywhere, interrupts included; takes no lock, runs no hook.
+    /// As for [`PgmapCore::alloc`].
     pub fn claim(&self, head: Pfn, order: Order) -> Result<UniqueFolio<'_, O>, ClaimError> {
         if self.core.is_dying() {
             return Err(ClaimError::Dying);
@@ -478,7 +529,7 @@ impl<O: PgmapOps> PgmapCore<O> {
             return Err(ClaimError::Dying);
         }
         let folio = self.try_claim(extent, head, order)?;
-        self.admit(folio).map_err(|late| late.claim_error(head))
+        self.admit(folio, None).map_err(|late| late.claim_error(head))
     }
 
     pub(super) fn try_claim<'a>(

@@ -1,10 +1,11 @@
 //! Allocating several folios at once: of one order, in a range, or in a row. All or nothing.
 
-use super::allocate::{AllocError, ClaimError, Misses};
+use super::allocate::{AllocError, ClaimError, Misses, TooLate};
 use super::extent::Extent;
 use super::fill::Filling;
 use super::ops::PgmapOps;
 use super::owner::PgmapCore;
+use super::scrub::Tries;
 use super::set::{FolioDesc, UniqueSet};
 use crate::units::{Order, PfnRange};
 use crate::zone::{Content, Miss, Request, Shortage};
@@ -16,11 +17,12 @@ impl<O: PgmapOps> PgmapCore<O> {
     ///
     /// # Errors
     ///
-    /// At rest, [`AllocError::Exhausted`] means that there are not so many aligned free runs.
+    /// At rest, [`AllocError::Exhausted`] means that there are not so many aligned free runs. What
+    /// [`PgmapCore::alloc`] says of a [`Scrub`](crate::Scrub) policy holds for each folio.
     ///
     /// # Context
     ///
-    /// Anywhere, interrupts included; takes no lock, runs no hook.
+    /// As for [`PgmapCore::alloc`].
     pub fn alloc_bulk<'s>(
         &self,
         request: Request,
@@ -33,16 +35,19 @@ impl<O: PgmapOps> PgmapCore<O> {
         if len < nr_folios {
             return Err(AllocError::TooManyPieces { needed: nr_folios, len });
         }
+        let mut request = self.prefer_clean(request);
         let order = request.order;
         let mut filling = Filling::new(self, descs);
-        let mut misses = Misses::default();
+        let (mut misses, mut tries) = (Misses::default(), Tries::new());
         let mut may_fracture = false;
-        for index in 0..nr_folios {
+        // Ends: on every turn there is one more folio, or one more that cannot be had, of which
+        // there are few.
+        while filling.len() < nr_folios {
             misses.is_fracture = false;
             let mut folio = self.try_alloc(&request, order, may_fracture, &mut misses);
             if folio.is_none() && misses.is_fracture && !may_fracture {
                 // The first table is taken only if the rest of the folios are there, too.
-                let left = nr_folios.saturating_sub(index) as u64;
+                let left = nr_folios.saturating_sub(filling.len()) as u64;
                 let nr_pages = left.saturating_mul(order.nr_pages());
                 if let Err(error) = self.check_supply(&request, order, nr_pages) {
                     filling.undo();
@@ -51,9 +56,13 @@ impl<O: PgmapOps> PgmapCore<O> {
                 may_fracture = true;
                 folio = self.try_alloc(&request, order, may_fracture, &mut misses);
             }
-            let error = match folio.map(|folio| self.admit(folio)) {
+            let error = match folio.map(|folio| self.admit(folio, request.owner)) {
                 Some(Ok(folio)) => {
                     filling.push(folio);
+                    continue;
+                }
+                Some(Err(TooLate::ScrubFailed | TooLate::ScrubPending)) => {
+                    tries.note(&mut request);
                     continue;
                 }
                 Some(Err(late)) => late.alloc_error(order),
@@ -103,11 +112,11 @@ impl<O: PgmapOps> PgmapCore<O> {
     ///
     /// # Errors
     ///
-    /// Says which page is in the way, and changes nothing.
+    /// As for [`PgmapCore::claim`]: of the pages that are not named, none has left free space.
     ///
     /// # Context
     ///
-    /// Anywhere, interrupts included; takes no lock, runs no hook.
+    /// As for [`PgmapCore::alloc`].
     pub fn claim_range<'s>(
         &self,
         range: PfnRange,
@@ -121,14 +130,14 @@ impl<O: PgmapOps> PgmapCore<O> {
         if self.core.is_closed(extent) {
             return Err(ClaimError::Dying);
         }
-        self.claim_tiles(extent, range, Content::Any, descs)
+        self.claim_tiles(extent, range, (Content::Any, None), descs)
     }
 
     fn claim_tiles<'a, 's>(
         &'a self,
         extent: &'a Extent,
         range: PfnRange,
-        content: Content,
+        (content, owner): (Content, Option<u64>),
         descs: &'s mut [FolioDesc],
     ) -> Result<UniqueSet<'a, 's, O>, ClaimError> {
         let max = self.policy().max_order;
@@ -145,7 +154,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         let mut filling = Filling::new(self, descs);
         for (head, order) in range.tiles_up_to(max) {
             let folio = self.try_claim(extent, head, order);
-            let error = match folio.map(|folio| self.admit(folio)) {
+            let error = match folio.map(|folio| self.admit(folio, owner)) {
                 Ok(Ok(folio)) => {
                     let is_fit = content != Content::OnlyClean || folio.is_clean();
                     filling.push(folio);
@@ -172,11 +181,13 @@ impl<O: PgmapOps> PgmapCore<O> {
     ///
     /// # Errors
     ///
-    /// At rest, [`AllocError::Exhausted`] means that there is no such run.
+    /// At rest, [`AllocError::Exhausted`] means that there is no such run, or, under a
+    /// [`Scrub`](crate::Scrub) policy, none that can be had at once.
     ///
     /// # Context
     ///
-    /// Anywhere, interrupts included; takes no lock, runs no hook. Walks the free runs.
+    /// As for [`PgmapCore::alloc`]. Walks the free runs, and does so again when a folio of one
+    /// could not be scrubbed.
     pub fn alloc_run<'s>(
         &self,
         nr_pages: u64,
@@ -184,15 +195,38 @@ impl<O: PgmapOps> PgmapCore<O> {
         descs: &'s mut [FolioDesc],
     ) -> Result<UniqueSet<'_, 's, O>, AllocError> {
         let request = Request { order: request.order.min(self.policy().max_order), ..request };
-        let request = Request { least: Order::ZERO, ..request };
+        let mut request = Request { least: Order::ZERO, ..request };
         self.check_request(&request)?;
         let least = Order::ZERO;
         if nr_pages == 0 {
             return Err(AllocError::NotMultiple { nr_pages, least });
         }
-        let mut storage = descs;
+        let mut tries = Tries::new();
+        // Ends: a turn is repeated only after one more folio that cannot be had, of which there
+        // are few.
+        loop {
+            match self.try_run(nr_pages, &request, descs) {
+                Ok(len) => {
+                    let descs = descs.get_mut(..len).unwrap_or_default();
+                    return Ok(UniqueSet::new(self, descs));
+                }
+                Err(Some(error)) => return Err(error),
+                Err(None) => tries.note(&mut request),
+            }
+        }
+    }
+
+    /// Takes a run and returns how many folios it is; fails without an error if one of them could
+    /// not be scrubbed, so that other pages are free now than those that were looked at.
+    fn try_run(
+        &self,
+        nr_pages: u64,
+        request: &Request,
+        descs: &mut [FolioDesc],
+    ) -> Result<usize, Option<AllocError>> {
         let mut misses = Misses::default();
         let mut pieces = None;
+        let source = (request.content, request.owner);
         for extent in self.core().open_extents() {
             let Some(part) = request.part_of(extent) else { continue };
             let is_down = request.direction == crate::zone::Direction::TopDown;
@@ -202,29 +236,24 @@ impl<O: PgmapOps> PgmapCore<O> {
                 if request.content == Content::OnlyClean && !extent.index().is_clean(range) {
                     continue;
                 }
-                // The storage is lent anew for each attempt: it comes back out of a failed one.
-                let descs = core::mem::take(&mut storage);
-                let claimed = self
-                    .claim_tiles(extent, range, request.content, &mut *descs)
-                    .map(|set| set.into_raw().len());
-                match claimed {
-                    Ok(len) => {
-                        let descs = descs.get_mut(..len).unwrap_or_default();
-                        return Ok(UniqueSet::new(self, descs));
-                    }
+                let claimed = self.claim_tiles(extent, range, source, descs);
+                match claimed.map(|set| set.into_raw().len()) {
+                    Ok(len) => return Ok(len),
                     Err(ClaimError::TooManyPieces { needed, len }) => pieces = Some((needed, len)),
                     Err(ClaimError::NoTables { .. }) => misses.note(Miss::NoTables),
                     Err(ClaimError::Dying) if self.core.is_dying() => {
-                        return Err(AllocError::Dying);
+                        return Err(Some(AllocError::Dying));
+                    }
+                    Err(ClaimError::ScrubFailed { .. } | ClaimError::ScrubPending { .. }) => {
+                        return Err(None);
                     }
                     Err(_) => misses.note(Miss::Contended),
                 }
-                storage = descs;
             }
         }
-        match pieces {
-            Some((needed, len)) => Err(AllocError::TooManyPieces { needed, len }),
-            None => Err(self.miss(least, misses)),
-        }
+        Err(Some(match pieces {
+            Some((needed, len)) => AllocError::TooManyPieces { needed, len },
+            None => self.miss(request.least, misses),
+        }))
     }
 }

@@ -289,11 +289,12 @@ impl<'a, O: PgmapOps> UniqueFolio<'a, O> {
     ///
     /// # Context
     ///
-    /// As for [`UniqueFolio::split`].
+    /// As for [`UniqueFolio::split`] and [`UniqueFolio::release`].
     pub fn trim(self, keep: PfnRange) -> Result<Pieces<'a, O>, SplitError<'a, O>> {
         let carved = self.carve(keep, Order::MAX)?;
+        let kept = carved.part();
         carved.rest().for_each(UniqueFolio::release);
-        Ok(carved.part())
+        Ok(kept)
     }
 
     /// Releases the pages of `part` and keeps the rest.
@@ -304,11 +305,12 @@ impl<'a, O: PgmapOps> UniqueFolio<'a, O> {
     ///
     /// # Context
     ///
-    /// As for [`UniqueFolio::split`].
+    /// As for [`UniqueFolio::split`] and [`UniqueFolio::release`].
     pub fn release_part(self, part: PfnRange) -> Result<Pieces<'a, O>, SplitError<'a, O>> {
         let carved = self.carve(part, Order::MAX)?;
+        let kept = carved.rest();
         carved.part().for_each(UniqueFolio::release);
-        Ok(carved.rest())
+        Ok(kept)
     }
 
     /// Cuts `part` out of the folio, in folios of at most `max`.

@@ -1,12 +1,13 @@
 //! Allocating sets: so many pages in folios as large as there are, all or nothing.
 
-use super::allocate::{AllocError, Misses};
+use super::allocate::{AllocError, Misses, TooLate};
 use super::ops::PgmapOps;
 use super::owner::PgmapCore;
+use super::scrub::Tries;
 use super::set::{FolioDesc, UniqueSet};
 use super::unique::UniqueFolio;
 use crate::units::Order;
-use crate::zone::{After, Miss, Plan, Request, SetRequest, Units};
+use crate::zone::{Miss, Plan, Request, SetRequest, Units};
 
 /// A set that is being filled.
 pub(super) struct Filling<'a, 's, O: PgmapOps> {
@@ -61,18 +62,19 @@ impl<'a, 's, O: PgmapOps> Filling<'a, 's, O> {
     }
 
     fn undo_one(&self, folio: UniqueFolio<'a, O>) {
-        let (at, order, _) = folio.into_parts();
-        self.pgmap.dissolve(at, order, After::AsWas);
+        let (at, order, is_clean) = folio.into_parts();
+        self.pgmap.dissolve(at, order, self.pgmap.as_undone(is_clean));
     }
 
-    /// Gives all folios back as they came.
+    /// Gives all folios back as they came, or as they were scrubbed.
     pub(super) fn undo(&mut self) {
         if seeded!(BulkNotUndone) {
             return;
         }
         for desc in self.descs.iter_mut().take(self.len).rev() {
             if let Some(at) = self.pgmap.place_of_link(desc.link()) {
-                self.pgmap.dissolve(at, at.order(), After::AsWas);
+                let after = self.pgmap.as_undone(desc.is_clean());
+                self.pgmap.dissolve(at, at.order(), after);
             }
             *desc = FolioDesc::EMPTY;
         }
@@ -81,9 +83,24 @@ impl<'a, 's, O: PgmapOps> Filling<'a, 's, O> {
         self.pgmap.after_release();
     }
 
-    pub(super) fn finish(self) -> UniqueSet<'a, 's, O> {
-        let descs = self.descs.get_mut(..self.len).unwrap_or_default();
+    /// Returns the number of folios.
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn finish(mut self) -> UniqueSet<'a, 's, O> {
+        let len = core::mem::take(&mut self.len);
+        let descs = core::mem::take(&mut self.descs).get_mut(..len).unwrap_or_default();
         UniqueSet::new(self.pgmap, descs)
+    }
+}
+
+/// A hook that panics leaves nothing behind of a set that is half full.
+impl<O: PgmapOps> Drop for Filling<'_, '_, O> {
+    fn drop(&mut self) {
+        if self.len != 0 {
+            self.undo();
+        }
     }
 }
 
@@ -117,11 +134,12 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// # Errors
     ///
     /// At rest, [`AllocError::Exhausted`] means that the free runs of the least order do not add up
-    /// to so many pages. No pages at all are [`AllocError::NotMultiple`].
+    /// to so many pages. No pages at all are [`AllocError::NotMultiple`]. What
+    /// [`PgmapCore::alloc`] says of a [`Scrub`](crate::Scrub) policy holds for each folio.
     ///
     /// # Context
     ///
-    /// Anywhere, interrupts included; takes no lock, runs no hook.
+    /// As for [`PgmapCore::alloc`].
     pub fn alloc_set<'s>(
         &self,
         set: SetRequest,
@@ -131,12 +149,13 @@ impl<O: PgmapOps> PgmapCore<O> {
         // What is preferred is cut down to the limit: the caller asks for pages, not for an order.
         request.order = request.order.min(self.policy().max_order);
         self.check_request(&request)?;
+        let request = self.prefer_clean(request);
         let (least, nr_pages) = (request.least, set.nr_pages);
         if nr_pages == 0 || nr_pages & least.nr_pages().wrapping_sub(1) != 0 {
             return Err(AllocError::NotMultiple { nr_pages, least });
         }
         let mut filling = Filling::new(self, descs);
-        match self.fill(&mut filling, &request, nr_pages) {
+        match self.fill(&mut filling, request, nr_pages) {
             Ok(()) => Ok(filling.finish()),
             Err(error) => {
                 filling.undo();
@@ -149,36 +168,41 @@ impl<O: PgmapOps> PgmapCore<O> {
     fn fill<'a>(
         &'a self,
         filling: &mut Filling<'a, '_, O>,
-        request: &Request,
+        mut request: Request,
         nr_pages: u64,
     ) -> Result<(), AllocError> {
         let mut left = nr_pages;
         let mut order = request.order;
-        let mut misses = Misses::default();
+        let (mut misses, mut tries) = (Misses::default(), Tries::new());
         let mut may_fracture = false;
-        // Ends: on every turn fewer pages are left, or the order falls.
+        // Ends: on every turn fewer pages are left, the order falls, or there is one more folio
+        // that cannot be had, of which there are few.
         while let Some(fit) = Order::floor_log2(left) {
             order = order.min(fit);
             let room = filling.check_room(left, order, request.least);
             room.or_else(|error| {
                 // What is not there is not there, however much room there is for it.
-                self.check_plan(&Request { order, ..*request }, left, filling.room())
+                self.check_plan(&Request { order, ..request }, left, filling.room())
                     .map_err(|error| filling.whole(error))?;
                 Err(error)
             })?;
             misses.is_fracture = false;
-            match self.try_alloc(request, order, may_fracture, &mut misses) {
+            match self.try_alloc(&request, order, may_fracture, &mut misses) {
                 // The first table is taken only if the rest of the set is there, too.
                 None if misses.is_fracture && !may_fracture => {
                     let room = filling.room();
-                    self.check_plan(&Request { order, ..*request }, left, room)
+                    self.check_plan(&Request { order, ..request }, left, room)
                         .map_err(|error| filling.whole(error))?;
                     may_fracture = true;
                 }
-                Some(folio) => {
-                    filling.push(self.admit(folio).map_err(|late| late.alloc_error(order))?);
-                    left = left.saturating_sub(order.nr_pages());
-                }
+                Some(folio) => match self.admit(folio, request.owner) {
+                    Ok(folio) => {
+                        filling.push(folio);
+                        left = left.saturating_sub(order.nr_pages());
+                    }
+                    Err(TooLate::ScrubFailed | TooLate::ScrubPending) => tries.note(&mut request),
+                    Err(late) => return Err(late.alloc_error(order)),
+                },
                 None => match order.shrink().filter(|&lower| request.least <= lower) {
                     Some(lower) => order = lower,
                     None => return Err(self.miss(request.least, misses)),

@@ -10,7 +10,7 @@ use super::owner::PgmapCore;
 use super::unique::UniqueFolio;
 use crate::sync::Ordering;
 use crate::units::{Order, Pfn};
-use crate::zone::{Handful, Request};
+use crate::zone::{After, Handful, Request};
 
 /// Up to 64 folios of one order, side by side, which their holder hands out and takes back without
 /// a locked instruction.
@@ -37,7 +37,7 @@ use crate::zone::{Handful, Request};
 ///
 /// # Context
 ///
-/// Dropping it gives the folios back, as [`UniqueFolio::release`] does.
+/// Dropping it gives the folios back, as [`Magazine::drain`] does.
 #[must_use = "dropping it gives the folios back"]
 pub struct Magazine<'a, O: PgmapOps> {
     pgmap: &'a PgmapCore<O>,
@@ -74,7 +74,7 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
     ///
     /// # Context
     ///
-    /// Anywhere, interrupts included; takes no lock, runs no hook.
+    /// As for [`PgmapCore::alloc`].
     #[inline(always)]
     pub fn alloc(&mut self) -> Result<UniqueFolio<'a, O>, AllocError> {
         let folio = match self.take() {
@@ -89,10 +89,12 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
     ///
     /// # Context
     ///
-    /// Anywhere where owner data may be dropped and made; takes no lock, runs no hook.
+    /// Anywhere where owner data may be dropped and made; takes no lock, runs no hook but, under
+    /// [`Scrub::OnFree`](super::Scrub::OnFree), [`PgmapOps::scrub`].
     #[inline]
     pub fn release(&mut self, folio: UniqueFolio<'a, O>) {
         match self.bit_of(&folio) {
+            Some(bit) if self.pgmap.scrubs_free() => self.put_scrubbed(folio, bit),
             Some(bit) => self.put(folio, bit, 0),
             None => {
                 self.obey();
@@ -105,7 +107,7 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
     ///
     /// # Context
     ///
-    /// As for [`Magazine::release`].
+    /// Anywhere where owner data may be dropped and made; takes no lock, runs no hook.
     #[inline]
     pub fn release_clean(&mut self, folio: UniqueFolio<'a, O>) {
         match self.bit_of(&folio) {
@@ -121,7 +123,7 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
     ///
     /// # Context
     ///
-    /// As for [`UniqueFolio::release`].
+    /// Anywhere where owner data may be dropped; takes no lock, runs no hook.
     pub fn drain(&mut self) {
         self.shortages = self.pgmap.shortages();
         if seeded!(MagazineForgets) {
@@ -129,7 +131,10 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
         }
         // Ends: a folio is taken out on every turn.
         while let Some(folio) = self.take_any() {
-            if folio.is_clean() { folio.release_clean() } else { folio.release() }
+            // What is dirty here was never handed out, or is scrubbed when it is.
+            let after = if folio.is_clean() { After::Clean } else { After::Dirty };
+            let (at, order, _) = folio.into_parts();
+            self.pgmap.dissolve(at, order, after);
         }
         // What comes back there has to be looked at: it may be bad, or the extent may leave.
         self.place = None;
@@ -164,7 +169,42 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
 
     #[inline(always)]
     fn take(&mut self) -> Option<UniqueFolio<'a, O>> {
-        if self.has_to_drain() { None } else { self.take_any() }
+        if self.has_to_drain() {
+            return None;
+        }
+        let folio = self.take_any()?;
+        if self.pgmap.owes_scrub(folio.is_clean()) {
+            return self.take_scrubbed(folio);
+        }
+        Some(folio)
+    }
+
+    /// Scrubs a folio that was taken, or else the next ones.
+    #[cold]
+    #[inline(never)]
+    fn take_scrubbed(&mut self, folio: UniqueFolio<'a, O>) -> Option<UniqueFolio<'a, O>> {
+        let mut next = Some(folio);
+        // Ends: a folio is taken out on every turn.
+        while let Some(folio) = next {
+            if folio.is_clean() {
+                return Some(folio);
+            }
+            if let Ok(folio) = self.pgmap.scrub_fresh(folio, None) {
+                return Some(folio);
+            }
+            next = if self.has_to_drain() { None } else { self.take_any() };
+        }
+        None
+    }
+
+    /// Takes a folio back and scrubs it, so that nothing lingers here either.
+    #[cold]
+    #[inline(never)]
+    fn put_scrubbed(&mut self, folio: UniqueFolio<'a, O>, bit: u64) {
+        let (at, order, _) = folio.into_parts();
+        if self.pgmap.scrub_idle(at, order) {
+            self.put(UniqueFolio::new(at, order, true), bit, bit);
+        }
     }
 
     #[inline(always)]

@@ -43,6 +43,7 @@ mod poison;
 mod policy;
 mod raw;
 mod remove;
+mod scrub;
 mod set;
 mod stats;
 mod unique;
@@ -74,10 +75,11 @@ pub use ops::{HookCx, PgmapOps};
 pub use owner::{PgmapCore, Reaped};
 pub use poison::{PoisonError, Poisoned, UnpoisonError};
 pub use policy::{
-    AllocPolicy, HookContext, LongtermPins, MemoryType, Migration, OnDrop, P2p, Policy,
+    AllocPolicy, HookContext, LongtermPins, MemoryType, Migration, OnDrop, P2p, Policy, Scrub,
 };
 pub use raw::{AddExtentError, Detached, LentMemory, Pgmap};
 pub use remove::RemoveError;
+pub use scrub::{ScrubJob, ScrubWhen, Scrubbed};
 pub use set::{FolioDesc, UniqueSet};
 pub use stats::{Stats, Tally};
 pub use unique::{RawUnique, ReviveError, UniqueFolio};

@@ -5,6 +5,7 @@ use core::fmt;
 use super::folio_ref::FolioRef;
 use super::info::FolioInfo;
 use super::owner::PgmapCore;
+use super::scrub::{ScrubJob, Scrubbed};
 use super::unique::UniqueFolio;
 use crate::meta::word::Dropped;
 use crate::sync::{Park, SpinPark};
@@ -45,6 +46,61 @@ pub trait PgmapOps: Sync + Sized {
     fn folio_free<'a>(&'a self, folio: UniqueFolio<'a, Self>, cx: &mut HookCx<'a, Self>) {
         let _ = cx;
         drop(folio);
+    }
+
+    /// Fills the pages of a folio with zeroes, where
+    /// [`Policy::scrub`](super::Policy::scrub) says so.
+    ///
+    /// The folio is nobody's meanwhile, and what becomes of it is the answer: it is handed out, or
+    /// goes to free space clean; it goes into quarantine; or it is kept, until a scrubber elsewhere
+    /// is done with it. It is kept only when this has returned: a scrubber that is faster finds it
+    /// [held alone](super::FolioKind::Unique) and has to come again. Never asked for clean pages,
+    /// nor when a folio goes back of which a page is bad. Fails by default.
+    ///
+    /// ```
+    /// use core::sync::atomic::{AtomicU8, Ordering};
+    /// # use devfolio::*;
+    ///
+    /// /// Memory with sixteen bytes a page.
+    /// struct Owner([AtomicU8; 16 * 64]);
+    ///
+    /// impl PgmapOps for Owner {
+    ///     type Private = ();
+    ///
+    ///     fn scrub(&self, job: ScrubJob) -> Scrubbed {
+    ///         let start = job.range.start().as_u64() as usize * 16;
+    ///         let len = job.range.nr_pages() as usize * 16;
+    ///         let Some(bytes) = self.0.get(start..start + len) else { return Scrubbed::Failed };
+    ///         bytes.iter().for_each(|byte| byte.store(0, Ordering::Relaxed));
+    ///         Scrubbed::Done
+    ///     }
+    /// }
+    ///
+    /// # let range = PfnRange::new(Pfn::new(0), 64)?;
+    /// # let nr_lines = MetaSize::of(range, Tables::Dense).lines();
+    /// # let mut lines: Vec<_> = (0..nr_lines).map(|_| MetaLine::ZERO).collect();
+    /// # let slots = [ExtentSlot::new()];
+    /// # let owner = Owner([const { AtomicU8::new(0xff) }; 16 * 64]);
+    /// let policy = Policy { scrub: Scrub::OnAlloc, ..Policy::generic() };
+    /// # let pgmap = Pgmap::new(owner, policy, &slots);
+    /// # pgmap.add_extent(range, ExtentAttrs::NEW, Tables::Dense, &mut lines, Attach::Zeroed)?;
+    /// let page = pgmap.alloc(Order::ZERO)?;
+    /// assert!(page.is_clean());
+    /// assert_eq!(pgmap.ops().0[page.head().as_u64() as usize * 16].load(Ordering::Relaxed), 0);
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    ///
+    /// # Context
+    ///
+    /// Runs in the context of whatever call hands pages out, or, under
+    /// [`Scrub::OnFree`](super::Scrub::OnFree), gives them back: possibly in an interrupt, and in
+    /// a `Drop`. Must not sleep where that context must not, and says
+    /// [`Later`](Scrubbed::Later) instead. May call anything in the crate, but what it allocates
+    /// is scrubbed, too. Should it panic, the folio goes into quarantine, and folios that the same
+    /// call had yet to give back may stay held alone for good.
+    fn scrub(&self, job: ScrubJob) -> Scrubbed {
+        let _ = job;
+        Scrubbed::Failed
     }
 
     /// Sets the data of a piece up that a split made; `from` is the data of the piece that keeps

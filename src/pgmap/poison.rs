@@ -249,6 +249,12 @@ impl Entry {
 }
 
 impl Extent {
+    /// Returns whether a page of a folio is bad.
+    pub(super) fn has_bad_of(&self, head: Pfn, order: Order) -> bool {
+        let pages = PfnRange::folio(head, order).filter(|_| self.withholds_any());
+        pages.is_some_and(|pages| self.first_of(Kind::Poisoned, pages).is_some())
+    }
+
     fn is_poisoned(&self, pfn: Pfn) -> bool {
         self.first_of(Kind::Poisoned, Entry::bad(pfn).pages).is_some()
     }

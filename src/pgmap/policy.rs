@@ -82,6 +82,30 @@ pub enum Migration {
     Refuse,
 }
 
+/// When pages that may have somebody's bytes in them are scrubbed by [`PgmapOps::scrub`].
+///
+/// All but `Never` promise that what comes out of free space is zero, whichever call hands it out:
+/// what is not known to be clean is scrubbed when it is asked for. What is kept and
+/// [revived](super::PgmapCore::revive), or published by the free hook, stays with its owner and is
+/// never scrubbed.
+///
+/// [`PgmapOps::scrub`]: super::PgmapOps::scrub
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Scrub {
+    /// Not at all; who gets a folio learns by [`UniqueFolio::is_clean`] what it is like.
+    ///
+    /// [`UniqueFolio::is_clean`]: super::UniqueFolio::is_clean
+    Never,
+    /// When a folio goes back to free space dirty, so that nothing lingers there; and when it is
+    /// handed out, if it was free all along.
+    OnFree,
+    /// When a folio is handed out.
+    OnAlloc,
+    /// When a folio is handed out, unless the hook says that its pages are for their last user.
+    OnOwnerChange,
+}
+
 /// What an owner allows.
 ///
 /// A plain value: start from a preset and change what is different.
@@ -111,6 +135,8 @@ pub struct Policy {
     pub mapping_max: Order,
     /// Whether contents may move under their users; for whoever migrates to ask.
     pub migration: Migration,
+    /// When pages are scrubbed; every preset says never.
+    pub scrub: Scrub,
 }
 
 impl Policy {
@@ -125,6 +151,7 @@ impl Policy {
             p2p: P2p::Refuse,
             mapping_max: Order::MAX,
             migration: Migration::Refuse,
+            scrub: Scrub::Never,
         }
     }
 

@@ -26,7 +26,7 @@ impl FolioDesc {
         self.0 & !Self::CLEAN
     }
 
-    const fn is_clean(self) -> bool {
+    pub(super) const fn is_clean(self) -> bool {
         self.0 & Self::CLEAN != 0
     }
 }

@@ -22,7 +22,8 @@ use crate::zone::After;
 /// # Context
 ///
 /// Dropping it takes no lock and never runs the free hook, so it may be done anywhere where the
-/// owner's data may be dropped.
+/// owner's data may be dropped; and, under [`Scrub::OnFree`](super::Scrub::OnFree), where
+/// [`PgmapOps::scrub`] may run.
 #[must_use = "dropping it gives the folio back"]
 pub struct UniqueFolio<'a, O: PgmapOps> {
     at: FolioRef<'a, O>,
@@ -107,14 +108,19 @@ impl<'a, O: PgmapOps> UniqueFolio<'a, O> {
         self.at.private_mut()
     }
 
-    /// Gives the pages back to free space, dirty.
+    /// Gives the pages back to free space, dirty; under [`Scrub::OnFree`](super::Scrub::OnFree)
+    /// scrubbed, or where the hook's answer says.
     ///
     /// # Context
     ///
-    /// Anywhere; takes no lock, runs no hook.
+    /// Anywhere; takes no lock, runs no hook but, under [`Scrub::OnFree`](super::Scrub::OnFree),
+    /// [`PgmapOps::scrub`].
     #[inline]
     pub fn release(self) {
         let (at, order, _) = self.into_parts();
+        if at.pgmap.scrubs_free() {
+            return at.pgmap.scrub_freed(at, order);
+        }
         at.pgmap.dissolve(at, order, After::Dirty);
     }
 
@@ -173,6 +179,9 @@ impl<O: PgmapOps> Drop for UniqueFolio<'_, O> {
     #[inline]
     fn drop(&mut self) {
         match self.at.pgmap.policy().on_drop {
+            OnDrop::Release if self.at.pgmap.scrubs_free() => {
+                self.at.pgmap.scrub_freed(self.at, self.order());
+            }
             OnDrop::Release => {
                 let after = if seeded!(DropClean) { After::Clean } else { After::Dirty };
                 self.at.pgmap.dissolve(self.at, self.order(), after);

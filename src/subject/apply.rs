@@ -14,7 +14,7 @@ use crate::model::{
     AnyOrder, Block, Content, Count, ExtentPlan, Lent, Node, Op, Outcome, Refusal, Span,
     TableBudget, Token,
 };
-use crate::pgmap::{FolioDesc, FolioKind, StillBusy, UniqueFolio, UniqueSet};
+use crate::pgmap::{FolioDesc, FolioKind, Scrub, StillBusy, UniqueFolio, UniqueSet};
 use crate::units::Order;
 
 /// An operation that was refused, and why.
@@ -184,7 +184,8 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
             Op::AllocWith { order, align, within, direction, content, down_to, node } => {
                 let request = request_of(order, align, within, direction)?
                     .content(content_of(content))
-                    .down_to(order_of(down_to)?);
+                    .down_to(order_of(down_to)?)
+                    .for_owner(order.0.into());
                 let request = match node {
                     Node::Any => request,
                     Node::At(place) => {
@@ -208,6 +209,7 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
             }
             Op::AllocRun { pages, align, within, direction, room } => {
                 let request = request_of(AnyOrder(0), align, within, direction)?;
+                let request = request.for_owner(pages.0);
                 let mut descs = storage(room);
                 let set = self.pgmap.alloc_run(pages.0, request, &mut descs);
                 set.map(|it| self.hand_out_set(it)).map_err(|it| it.refusal())
@@ -215,7 +217,7 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
             Op::AllocBulk { order, number, align, within, direction, content, room } => {
                 let mut descs = storage(room);
                 let request = request_of(order, align, within, direction)?;
-                let request = request.content(content_of(content));
+                let request = request.content(content_of(content)).for_owner(number.0.into());
                 let number = usize::try_from(number.0).unwrap_or(usize::MAX);
                 let set = self.pgmap.alloc_bulk(request, number, &mut descs);
                 set.map(|it| self.hand_out_set(it)).map_err(|it| it.refusal())
@@ -248,8 +250,10 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
         let blocks = folios.iter().map(block).collect();
         let kept = folios.split_off(folios.len().min(back.0 as usize));
         folios.into_iter().for_each(|folio| magazine.release(folio));
-        // What was put back is taken out again, with data of its own.
-        let nr_again = magazine.len().min(2);
+        // What was put back is taken out again, with data of its own; were it scrubbed for that,
+        // there would be two allocations in one step.
+        let may_scrub = self.pgmap.policy().scrub != Scrub::Never;
+        let nr_again = if may_scrub { 0 } else { magazine.len().min(2) };
         let again: Vec<_> = (0..nr_again).map_while(|_| magazine.alloc().ok()).collect();
         for folio in again {
             if folio.private().read() != 0 {

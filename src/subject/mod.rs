@@ -35,11 +35,11 @@ use crate::meta::{Count, MetaLine, MetaSize, Tables};
 use crate::model::{
     Caps, Divergence, ExtentPlan, ExtentView, FolioKind, FolioView, Geometry, History, HookEvent,
     LEASES_MAX, Lent, Life, Limits, Looks, Op, Outcome, POISON_MAX, PageView, PolicyBits,
-    REVOCATIONS_MAX, Report, Subject, TableBudget, Tally, Totals,
+    REVOCATIONS_MAX, Report, ScrubPolicy, Subject, TableBudget, Tally, Totals,
 };
 use crate::pgmap::{
     AddExtentError, AllocPolicy, Attach, Contents, ExtentAttrs, ExtentSlot, FolioInfo, HookContext,
-    LongtermPins, OnDrop, PageInfo, Pgmap, Policy, RemoveError,
+    LongtermPins, OnDrop, PageInfo, Pgmap, Policy, RemoveError, Scrub,
 };
 use crate::sync::Ordering;
 use crate::units::{Order, Pfn, PfnRange};
@@ -96,6 +96,7 @@ pub fn with<D: Data, R>(
     let slots: Vec<_> = (0..geometry.slots).map(|_| ExtentSlot::new()).collect();
     let mut lanes: Vec<_> = (0..LANES).map(|_| Lane::default()).collect();
     let pgmap = Pgmap::new(Owner::new(), policy(geometry.policy), &slots);
+    pgmap.ops().state().answers = geometry.answers.iter().copied().collect();
     let slots: Vec<_> = (0..LEASES_MAX).map(|_| LeaseSlot::new()).collect();
     let closed: Vec<_> = (0..REVOCATIONS_MAX).map(|_| RevokeSlot::new()).collect();
     let mut subject = PgmapSubject {
@@ -321,6 +322,12 @@ fn policy(bits: PolicyBits) -> Policy {
             (true, _) => LongtermPins::Refuse,
             (_, true) => LongtermPins::Lease,
             _ => LongtermPins::Allow,
+        },
+        scrub: match bits.scrub {
+            ScrubPolicy::Never => Scrub::Never,
+            ScrubPolicy::OnFree => Scrub::OnFree,
+            ScrubPolicy::OnAlloc => Scrub::OnAlloc,
+            ScrubPolicy::OnOwnerChange => Scrub::OnOwnerChange,
         },
         ..Policy::generic()
     }

@@ -11,8 +11,8 @@ use spin::Mutex;
 use super::raw;
 use super::table::{Held, Table};
 use crate::folio::{LeaseInfo, Revoke};
-use crate::model::{Block, HookEvent, HookStep};
-use crate::pgmap::{FolioInfo, HookCx, PgmapOps, UniqueFolio};
+use crate::model::{Block, HookEvent, HookStep, ScrubAnswer};
+use crate::pgmap::{FolioInfo, HookCx, PgmapOps, ScrubJob, ScrubWhen, Scrubbed, UniqueFolio};
 use crate::units::{Order, Pfn};
 
 /// Owner data beside a folio, as far as the specification knows it.
@@ -53,6 +53,8 @@ pub struct Owner<D> {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) script: VecDeque<HookStep>,
+    /// What the next calls of the hook that scrubs answer; then, that they did.
+    pub(super) answers: VecDeque<ScrubAnswer>,
     pub(super) log: Vec<HookEvent>,
     pub(super) table: Table,
     /// The heads of the leases that were revoked since somebody looked.
@@ -63,6 +65,7 @@ impl<D: Data> Owner<D> {
     pub(super) const fn new() -> Self {
         let state = State {
             script: VecDeque::new(),
+            answers: VecDeque::new(),
             log: Vec::new(),
             table: Table::new(),
             told: Vec::new(),
@@ -99,6 +102,18 @@ impl<D: Data> PgmapOps for Owner<D> {
 
     fn page_poisoned(&self, pfn: Pfn, folio: Option<FolioInfo>) {
         self.note(HookEvent::Poisoned { pfn, head: folio.map(|folio| folio.head) });
+    }
+
+    fn scrub(&self, job: ScrubJob) -> Scrubbed {
+        let order = Order::floor_log2(job.range.nr_pages()).unwrap_or(Order::ZERO);
+        let (head, owner, is_free) = (job.range.start(), job.owner, job.when == ScrubWhen::Free);
+        self.note(HookEvent::Scrub { head, order, owner, is_free });
+        match self.state().answers.pop_front() {
+            None | Some(ScrubAnswer::Done) => Scrubbed::Done,
+            Some(ScrubAnswer::Failed) => Scrubbed::Failed,
+            Some(ScrubAnswer::Later) => Scrubbed::Later,
+            Some(ScrubAnswer::Same) => Scrubbed::SameOwner,
+        }
     }
 
     fn folio_gone(&self, folio: FolioInfo) {

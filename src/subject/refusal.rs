@@ -50,6 +50,8 @@ impl Refuses for ClaimError {
             Self::OrderTooLarge { .. } => Refusal::OrderTooLarge,
             Self::Dying => Refusal::Dying,
             Self::TooManyPieces { needed, .. } => Refusal::TooManyPieces { needed: needed as u64 },
+            Self::ScrubFailed { pfn } => Refusal::ScrubFailed { pfn },
+            Self::ScrubPending { pfn } => Refusal::ScrubPending { pfn },
             Self::Contended { .. } => Refusal::Other,
         }
     }

@@ -63,6 +63,7 @@ pub(super) fn set_request_of(op: &Op) -> Result<SetRequest, Refusal> {
     match *op {
         Op::AllocSet { pages, prefer, least, within, direction, content, node, room: _ } => {
             let mut request = SetRequest::pages(pages.0)
+                .for_owner(pages.0)
                 .prefer(order_of(prefer)?)
                 .least(order_of(least)?)
                 .direction(direction_of(direction))
@@ -76,7 +77,8 @@ pub(super) fn set_request_of(op: &Op) -> Result<SetRequest, Refusal> {
             Ok(request)
         }
         Op::AllocShared { pages, prefer, least, clones: _ } => {
-            Ok(SetRequest::pages(pages.0).prefer(order_of(prefer)?).least(order_of(least)?))
+            let request = SetRequest::pages(pages.0).for_owner(pages.0);
+            Ok(request.prefer(order_of(prefer)?).least(order_of(least)?))
         }
         _ => Err(Refusal::Other),
     }

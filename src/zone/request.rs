@@ -47,6 +47,7 @@ pub struct Request {
     pub(crate) node: Option<u32>,
     pub(crate) tier: Option<u32>,
     pub(crate) tag: Option<[u8; 16]>,
+    pub(crate) owner: Option<u64>,
 }
 
 impl Request {
@@ -62,6 +63,7 @@ impl Request {
             node: None,
             tier: None,
             tag: None,
+            owner: None,
         }
     }
 
@@ -110,6 +112,13 @@ impl Request {
     /// Demands an extent with this tag.
     pub const fn tag(mut self, tag: [u8; 16]) -> Self {
         self.tag = Some(tag);
+        self
+    }
+
+    /// Says for whom the pages are: a number that means something to the owner of the pgmap, who
+    /// is told it when he has to [scrub](crate::PgmapOps::scrub) them.
+    pub const fn for_owner(mut self, owner: u64) -> Self {
+        self.owner = Some(owner);
         self
     }
 }
@@ -176,6 +185,12 @@ impl SetRequest {
     /// Demands extents with this tag.
     pub const fn tag(mut self, tag: [u8; 16]) -> Self {
         self.request.tag = Some(tag);
+        self
+    }
+
+    /// Says for whom the pages are, as [`Request::for_owner`] does.
+    pub const fn for_owner(mut self, owner: u64) -> Self {
+        self.request.owner = Some(owner);
         self
     }
 

@@ -120,6 +120,12 @@ fn claims() {
         ClaimError::TooManyPieces { needed: 3, len: 2 } =>
             "TooManyPieces { needed: 3, len: 2 }",
             "range of 3 folios in storage for 2";
+        ClaimError::ScrubFailed { pfn } =>
+            "ScrubFailed { pfn: Pfn(0x42) }",
+            "the folio at 0x42 cannot be scrubbed";
+        ClaimError::ScrubPending { pfn } =>
+            "ScrubPending { pfn: Pfn(0x42) }",
+            "the folio at 0x42 is yet to be scrubbed";
     }
 }
 

@@ -197,7 +197,8 @@ fn lent_things() {
         Count::Refs => "Refs",
         Request::order(order(3)).down_to(order(1)).node(2) =>
             "Request { order: Order(3), least: Order(1), align: Order(0), within: None, \
-             direction: BottomUp, content: Any, node: Some(2), tier: None, tag: None }",
+             direction: BottomUp, content: Any, node: Some(2), tier: None, tag: None, \
+             owner: None }",
     }
 }
 

@@ -3,7 +3,7 @@
 use devfolio::{
     AllocPolicy, Attach, CheckReport, Content, Contents, Count, Direction, ExtentAttrs,
     HookContext, Life, LongtermPins, MetaSize, Migration, NewExtent, OnDrop, Order, P2p, Pfn,
-    PinKind, Policy, Put, Reaped, SetRequest, Tables, Tally,
+    PinKind, Policy, Put, Reaped, Scrub, ScrubWhen, Scrubbed, SetRequest, Tables, Tally,
 };
 
 use super::debug;
@@ -37,6 +37,11 @@ fn choices() {
             "[Allow, Refuse, Lease]",
         [P2p::Allow, P2p::Refuse] => "[Allow, Refuse]",
         [Migration::Allow, Migration::Refuse] => "[Allow, Refuse]",
+        [Scrub::Never, Scrub::OnFree, Scrub::OnAlloc, Scrub::OnOwnerChange] =>
+            "[Never, OnFree, OnAlloc, OnOwnerChange]",
+        [ScrubWhen::Alloc, ScrubWhen::Free] => "[Alloc, Free]",
+        [Scrubbed::Done, Scrubbed::Failed, Scrubbed::Later, Scrubbed::SameOwner] =>
+            "[Done, Failed, Later, SameOwner]",
         [Direction::BottomUp, Direction::TopDown] => "[BottomUp, TopDown]",
         [Content::Any, Content::PreferClean, Content::PreferDirty, Content::OnlyClean] =>
             "[Any, PreferClean, PreferDirty, OnlyClean]",
@@ -53,23 +58,23 @@ fn policies() {
         Policy::private() =>
             "Policy { memory_type: Private, max_order: Order(18), on_drop: Release, alloc: Any, \
              hook_context: Inline, longterm_pins: Refuse, p2p: Allow, mapping_max: Order(18), \
-             migration: Allow }",
+             migration: Allow, scrub: Never }",
         Policy::coherent() =>
             "Policy { memory_type: Coherent, max_order: Order(18), on_drop: Release, alloc: Any, \
              hook_context: Inline, longterm_pins: Refuse, p2p: Refuse, mapping_max: Order(18), \
-             migration: Allow }",
+             migration: Allow, scrub: Never }",
         Policy::fs_dax() =>
             "Policy { memory_type: FsDax, max_order: Order(18), on_drop: Keep, \
              alloc: ClaimOnly, hook_context: Inline, longterm_pins: Refuse, p2p: Refuse, \
-             mapping_max: Order(18), migration: Refuse }",
+             mapping_max: Order(18), migration: Refuse, scrub: Never }",
         Policy::generic() =>
             "Policy { memory_type: Generic, max_order: Order(18), on_drop: Release, alloc: Any, \
              hook_context: Inline, longterm_pins: Allow, p2p: Refuse, mapping_max: Order(18), \
-             migration: Refuse }",
+             migration: Refuse, scrub: Never }",
         Policy::pci_p2pdma() =>
             "Policy { memory_type: PciP2pDma, max_order: Order(18), on_drop: Release, \
              alloc: Any, hook_context: Inline, longterm_pins: Refuse, p2p: Allow, \
-             mapping_max: Order(18), migration: Refuse }",
+             mapping_max: Order(18), migration: Refuse, scrub: Never }",
     }
 }
 
@@ -89,7 +94,7 @@ fn extents() {
         SetRequest::pages(3).least(Order::BLOCK) =>
             "SetRequest { nr_pages: 3, request: Request { order: Order(18), least: Order(9), \
              align: Order(0), within: None, direction: BottomUp, content: Any, node: None, \
-             tier: None, tag: None } }",
+             tier: None, tag: None, owner: None } }",
     }
     let size = MetaSize::of(range(0, BLOCK), Tables::Dense);
     let (lines, slots) = (size.lines(), size.private_slots());

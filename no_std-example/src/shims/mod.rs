@@ -20,7 +20,7 @@
 
 use devfolio::{
     Folio, FolioDesc, FolioMap, FolioPin, FolioSet, HookCx, Magazine, PgmapCore, PgmapOps,
-    UniqueFolio, UniqueSet,
+    ScrubJob, Scrubbed, UniqueFolio, UniqueSet,
 };
 
 mod folio;
@@ -65,6 +65,15 @@ pub struct Owner;
 
 impl PgmapOps for Owner {
     type Private = u64;
+
+    fn scrub(&self, job: ScrubJob) -> Scrubbed {
+        match job.range.nr_pages() {
+            1 => Scrubbed::Done,
+            2 => Scrubbed::Failed,
+            4 => Scrubbed::Later,
+            _ => Scrubbed::SameOwner,
+        }
+    }
 
     fn folio_free<'a>(&'a self, mut folio: UniqueFolio<'a, Self>, cx: &mut HookCx<'a, Self>) {
         *folio.private_mut() ^= 1;

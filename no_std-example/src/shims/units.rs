@@ -246,6 +246,11 @@ super::shims! {
         request.tag(tag)
     }
 
+    /// Shim of `Request::for_owner`.
+    fn shim_request_for_owner(request: Request, owner: u64) -> Request {
+        request.for_owner(owner)
+    }
+
     /// Shim of `SetRequest::pages`.
     fn shim_set_request_pages(nr_pages: u64) -> SetRequest {
         SetRequest::pages(nr_pages)
@@ -289,6 +294,11 @@ super::shims! {
     /// Shim of `SetRequest::tag`.
     fn shim_set_request_tag(request: SetRequest, tag: [u8; 16]) -> SetRequest {
         request.tag(tag)
+    }
+
+    /// Shim of `SetRequest::for_owner`.
+    fn shim_set_request_for_owner(request: SetRequest, owner: u64) -> SetRequest {
+        request.for_owner(owner)
     }
 
     /// Shim of `SetRequest::len_max`.

@@ -1,6 +1,7 @@
 //! Claims: pages that the caller names, free ones and those of folios that are parked.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::super::field::{AnyOrder, At, Count, Span};
@@ -15,7 +16,7 @@ use crate::units::{Order, Pfn};
 
 impl Spec {
     /// The folio of that order at that page, if all of it is free.
-    pub(super) fn claim(&mut self, at: At, order: AnyOrder, seen: &Seen<'_>) -> Step {
+    pub(super) fn claim(&mut self, at: At, order: AnyOrder, seen: &mut Seen<'_>) -> Step {
         let mut faults = self.dying();
         let Some(order) = order.order() else {
             return refuse(Refusal::OrderTooLarge);
@@ -33,15 +34,16 @@ impl Spec {
         if self.is_leaving(run.start) {
             faults.push(Refusal::Dying);
         }
-        self.claim_pieces(faults, run, order, |spec, head, order| {
+        let chosen = seen.blocks();
+        self.claim_pieces(faults, run, order, seen, |spec, head, order| {
             let own = spec.block(head.as_u64().into(), order);
             // One folio says whether it is clean.
-            if own.clean { own } else { spec.seen_block(head, order, seen.blocks()) }
+            if own.clean { own } else { spec.seen_block(head, order, chosen) }
         })
     }
 
     /// A range as the largest folios that tile it, if all of it is free.
-    pub(super) fn claim_range(&mut self, span: Span, room: Count, seen: &Seen<'_>) -> Step {
+    pub(super) fn claim_range(&mut self, span: Span, room: Count, seen: &mut Seen<'_>) -> Step {
         let mut faults = self.dying();
         let Some(run) = run(span) else {
             return refuse(Refusal::NoRange);
@@ -62,8 +64,9 @@ impl Spec {
         if self.is_leaving(run.start) {
             faults.push(Refusal::Dying);
         }
-        self.claim_pieces(faults, run, max, |spec, head, order| {
-            spec.seen_block(head, order, seen.blocks())
+        let chosen = seen.blocks();
+        self.claim_pieces(faults, run, max, seen, |spec, head, order| {
+            spec.seen_block(head, order, chosen)
         })
     }
 
@@ -76,6 +79,7 @@ impl Spec {
         mut faults: Vec<Refusal>,
         run: Run,
         max: Order,
+        seen: &mut Seen<'_>,
         block_fn: impl Fn(&Self, Pfn, Order) -> Block,
     ) -> Step {
         // A claim that is malformed says so, whatever is free.
@@ -89,9 +93,14 @@ impl Spec {
                 faults.push(Refusal::Busy { pfn: pfn(page) });
             }
             if faults.is_empty() {
+                for &piece in &pieces {
+                    if let Some(why) = self.scrub_claimed(piece, seen)? {
+                        return refuse(why);
+                    }
+                }
                 let blocks: Vec<Block> =
                     pieces.iter().map(|&(head, order)| block_fn(self, head, order)).collect();
-                return Ok(self.hand_out_blocks(&blocks));
+                return self.hand_out_blocks(&blocks, None, seen);
             }
         }
         Ok(Answer::Refused(faults))
@@ -142,7 +151,7 @@ impl Spec {
     }
 
     /// What an exclusive holder does with a folio as a whole.
-    pub(super) fn step_unique(&mut self, op: &Op) -> Step {
+    pub(super) fn step_unique(&mut self, op: &Op, seen: &mut Seen<'_>) -> Step {
         if let Op::UniqueFromRaw { token } = *op {
             let Some(Handle::RawUnique(head)) = self.handle(token) else {
                 return Err(format!("{token:?} is not raw"));
@@ -175,22 +184,22 @@ impl Spec {
                 self.folio(head).counts.refs = 1;
                 self.hand_out(Handle::Folio(head));
             }
-            Op::Release { .. } => self.free(head, Clean::No),
+            Op::Release { .. } => self.free_dirty(head, seen)?,
             Op::ReleaseClean { .. } => self.free(head, Clean::Yes),
             Op::Keep { .. } => self.set_kind(head, FolioKind::Kept),
             Op::Retire { .. } => self.set_kind(head, FolioKind::Retired),
-            Op::DropUnique { .. } => self.drop_unique(head),
+            Op::DropUnique { .. } => self.drop_unique(head, seen)?,
             _ => self.hand_out(Handle::RawUnique(head)),
         }
         done()
     }
 
     /// Drops an exclusive folio: the policy decides.
-    pub(super) fn drop_unique(&mut self, head: u128) {
+    pub(super) fn drop_unique(&mut self, head: u128, seen: &mut Seen<'_>) -> Result<(), String> {
         if self.policy.keep_on_drop {
             self.set_kind(head, FolioKind::Kept);
-        } else {
-            self.free(head, Clean::No);
+            return Ok(());
         }
+        self.free_dirty(head, seen)
     }
 }

@@ -5,10 +5,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::super::field::{AnyOrder, Count, HookStep};
-use super::super::outcome::{Block, FolioKind, HookEvent, Outcome};
+use super::super::outcome::{Block, FolioKind, HookEvent, Outcome, Refusal};
 use super::super::runs::pfn;
-use super::judge::{Answer, Seen, Step};
+use super::judge::{Answer, Seen, Step, refuse};
 use super::request::Filter;
+use super::scrub::VAIN_MAX;
 use super::{Clean, Counts, Folio, Handle, Spec};
 
 impl Spec {
@@ -47,8 +48,8 @@ impl Spec {
         self.folio(head).clean = Clean::No;
         let mut later = None;
         match self.script.pop_front().unwrap_or(HookStep::Drop) {
-            HookStep::Drop => self.drop_unique(head),
-            HookStep::Release => self.free(head, Clean::No),
+            HookStep::Drop => self.drop_unique(head, seen)?,
+            HookStep::Release => self.free_dirty(head, seen)?,
             HookStep::ReleaseClean => self.free(head, Clean::Yes),
             HookStep::Keep => self.set_kind(head, FolioKind::Kept),
             HookStep::Retire => self.set_kind(head, FolioKind::Retired),
@@ -61,13 +62,13 @@ impl Spec {
             }
             HookStep::Alloc(order) => {
                 self.alloc_in_hook(order, seen)?;
-                self.drop_unique(head);
+                self.drop_unique(head, seen)?;
             }
             HookStep::DropOther => {
                 if let Some(other) = self.take_first_counted() {
                     self.drop_counted(other, seen)?;
                 }
-                self.drop_unique(head);
+                self.drop_unique(head, seen)?;
             }
             HookStep::DropLater => {
                 // The count goes at once; only the hook waits, and that even where all others are
@@ -79,7 +80,7 @@ impl Spec {
                         later = Some(other);
                     }
                 }
-                self.drop_unique(head);
+                self.drop_unique(head, seen)?;
             }
         }
         Ok(later)
@@ -103,22 +104,40 @@ impl Spec {
     }
 
     fn alloc_in_hook(&mut self, order: AnyOrder, seen: &mut Seen<'_>) -> Result<(), String> {
-        let allowed = self.may_alloc_in_hook(order);
-        let best = allowed.then(|| self.best_order(order.0, order.0, Filter::ANYWHERE).ok());
-        let Some(order) = best.flatten() else {
-            return seen.event(HookEvent::Allocated(None));
+        let orders = order.0..=order.0;
+        let answer = if self.may_alloc_in_hook(order) {
+            // One more is met where the shortest way to a folio leads.
+            self.scrubbing(orders, Filter::ANYWHERE, VAIN_MAX + 1, seen, |spec, filter, seen| {
+                spec.alloc_one_in_hook(order, filter, seen)
+            })?
+        } else {
+            refuse(Refusal::Other)?
+        };
+        match answer {
+            Answer::Refused(_) => seen.event(HookEvent::Allocated(None)),
+            _ => Ok(()),
+        }
+    }
+
+    fn alloc_one_in_hook(&mut self, order: AnyOrder, filter: Filter, seen: &mut Seen<'_>) -> Step {
+        let order = match self.best_order(order.0, order.0, filter) {
+            Ok(order) => order,
+            Err(why) => return refuse(why),
         };
         let chosen = match seen.peek() {
             Some(HookEvent::Allocated(Some(block))) => Some(Vec::from([block])),
             Some(other) => return Err(format!("the hook met {other:?} instead of a folio")),
             None => None,
         };
-        let block: Block = self.place(order, Filter::ANYWHERE, chosen.as_deref())?;
+        let mut block: Block = self.place(order, filter, chosen.as_deref())?;
+        if !self.fit(&mut block, None, seen)? {
+            return Ok(Answer::Again);
+        }
         seen.event(HookEvent::Allocated(Some(block)))?;
         let clean = if block.clean { Clean::Yes } else { Clean::No };
         self.make(block.head, block.order, clean, block.tag);
         self.hand_out(Handle::RawUnique(block.head.as_u64().into()));
-        Ok(())
+        Ok(Answer::Is(Outcome::Done))
     }
 
     /// Runs hooks that were put off, at most so many; the subject chooses which.

@@ -23,6 +23,9 @@ pub(super) enum Answer {
     Is(Outcome),
     /// Where several reasons hold at once, the order in which they are found is not specified.
     Refused(Vec<Refusal>),
+    /// Pages that were chosen cannot be scrubbed: others have to be. Seen by [`Spec::scrubbing`]
+    /// alone.
+    Again,
 }
 
 pub(super) fn refuse(why: Refusal) -> Step {
@@ -54,6 +57,11 @@ impl<'a> Seen<'a> {
             Self::Judged { .. } => Some(&[]),
             Self::Chosen { .. } => None,
         }
+    }
+
+    /// Returns whether there is a subject that has made its choices.
+    pub(super) const fn is_judged(&self) -> bool {
+        matches!(self, Self::Judged { .. })
     }
 
     /// Returns why the subject refused, if it did.
@@ -104,6 +112,7 @@ impl Spec {
         }
         let mut seen = Seen::Judged { outcome, events: events.iter() };
         let answer = self.step(op, &mut seen)?;
+        self.end_scrubs();
         self.settle_life();
         match answer {
             Answer::Is(expected) if *outcome == expected => {}
@@ -123,13 +132,14 @@ impl Spec {
     pub fn play(&mut self, op: &Op) -> (Outcome, Vec<HookEvent>) {
         let mut seen = Seen::Chosen { events: Vec::new() };
         let answer = self.step(op, &mut seen);
+        self.end_scrubs();
         self.settle_life();
         let outcome = match answer {
             Ok(Answer::Is(outcome)) => outcome,
             Ok(Answer::Refused(why)) => {
                 Outcome::Refused(why.first().copied().unwrap_or(Refusal::Other))
             }
-            Err(_) => Outcome::Refused(Refusal::Other),
+            Ok(Answer::Again) | Err(_) => Outcome::Refused(Refusal::Other),
         };
         let Seen::Chosen { events } = seen else { return (outcome, Vec::new()) };
         (outcome, events)
@@ -160,12 +170,12 @@ impl Spec {
             | Op::Retire { .. }
             | Op::DropUnique { .. }
             | Op::UniqueIntoRaw { .. }
-            | Op::UniqueFromRaw { .. } => self.step_unique(op),
+            | Op::UniqueFromRaw { .. } => self.step_unique(op, seen),
             Op::Split { .. }
             | Op::SplitAround { .. }
             | Op::Trim { .. }
             | Op::ReleasePart { .. }
-            | Op::Merge { .. } => self.step_shape(op),
+            | Op::Merge { .. } => self.step_shape(op, seen),
             Op::SetHook { ref script } => {
                 self.script = script.iter().copied().collect();
                 done()

@@ -14,6 +14,7 @@ mod lease;
 mod leave;
 mod request;
 mod resolve;
+mod scrub;
 mod sets;
 mod shape;
 mod space;
@@ -31,7 +32,7 @@ pub use lease::{LEASES_MAX, REVOCATIONS_MAX};
 pub use withheld::POISON_MAX;
 
 use super::field::{HookStep, Token};
-use super::geometry::{Geometry, PolicyBits};
+use super::geometry::{Geometry, PolicyBits, ScrubAnswer};
 use super::outcome::{FolioKind, Life};
 use super::runs::{Run, RunSet, pfn};
 use super::subject::Limits;
@@ -70,6 +71,11 @@ pub struct Spec {
     /// The outstanding handles; a token is an index.
     handles: Vec<Option<Handle>>,
     script: VecDeque<HookStep>,
+    /// What the hook that scrubs answers next.
+    answers: VecDeque<ScrubAnswer>,
+    /// What was scrubbed in this step for an allocation, and what was left for its last user.
+    scrubbed: Vec<Run>,
+    same: Vec<Run>,
     life: Life,
     /// The free runs, if they were derived since the last change.
     derived: OnceCell<Vec<Run>>,
@@ -157,6 +163,9 @@ impl Spec {
             entries: Vec::new(),
             handles: Vec::new(),
             script: VecDeque::new(),
+            answers: geometry.answers.iter().copied().collect(),
+            scrubbed: Vec::new(),
+            same: Vec::new(),
             life: Life::Live,
             derived: OnceCell::new(),
         };

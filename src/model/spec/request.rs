@@ -9,6 +9,7 @@ use super::super::op::Op;
 use super::super::outcome::{Block, FolioKind, Life, Outcome, Refusal};
 use super::super::runs::{Run, align_down, align_up, nr_places, pfn};
 use super::judge::{Answer, Seen, Step, refuse};
+use super::scrub::VAIN_MAX;
 use super::{Clean, Handle, Spec};
 use crate::units::Order;
 
@@ -23,11 +24,25 @@ pub(super) struct Filter {
     pub(super) direction: Direction,
     pub(super) only_clean: bool,
     pub(super) node: Node,
+    /// For whom the pages are.
+    pub(super) owner: Option<u64>,
+    /// Whether so many folios were met in vain that only clean ones are taken.
+    pub(super) is_spent: bool,
+    /// Whether a piece that is met in vain undoes all the others.
+    pub(super) is_run: bool,
 }
 
 impl Filter {
-    pub(super) const ANYWHERE: Self =
-        Self { step: 1, within: ALL, direction: Direction::Up, only_clean: false, node: Node::Any };
+    pub(super) const ANYWHERE: Self = Self {
+        step: 1,
+        within: ALL,
+        direction: Direction::Up,
+        only_clean: false,
+        node: Node::Any,
+        owner: None,
+        is_spent: false,
+        is_run: false,
+    };
 
     fn content(self, content: Content) -> Self {
         Self { only_clean: content == Content::OnlyClean, ..self }
@@ -35,6 +50,11 @@ impl Filter {
 
     fn node(self, node: Node) -> Self {
         Self { node, ..self }
+    }
+
+    /// The number that stands for whoever asks is one of the operation's own.
+    fn owner(self, owner: u64) -> Self {
+        Self { owner: Some(owner), ..self }
     }
 
     /// Returns the first place, in the preferred direction, for so many pages.
@@ -51,27 +71,31 @@ impl Filter {
 impl Spec {
     pub(super) fn step_alloc(&mut self, op: &Op, seen: &mut Seen<'_>) -> Step {
         match *op {
-            Op::Alloc { order } => self.alloc(order, order, Filter::ANYWHERE, seen),
+            // One more is met where the shortest way to a folio leads.
+            Op::Alloc { order } => self.alloc((order, order), Filter::ANYWHERE, VAIN_MAX + 1, seen),
             Op::AllocWith { order, align, within, direction, content, down_to, node } => {
-                let filter = self.filter(align, within, direction);
-                self.alloc(order, down_to, filter.content(content).node(node), seen)
+                let filter = self.filter(align, within, direction).owner(order.0.into());
+                let filter = filter.content(content).node(node);
+                self.alloc((order, down_to), filter, VAIN_MAX, seen)
             }
             Op::AllocSet { pages, prefer, least, within, direction, content, node, room } => {
                 let filter = self.filter(AnyOrder(0), within, direction);
-                let filter = filter.content(content).node(node);
+                let filter = filter.content(content).node(node).owner(pages.0);
                 self.alloc_set(pages, prefer, least, filter, room, seen)
             }
             Op::AllocShared { pages, prefer, least, clones } => {
                 let room = Count(u32::MAX);
-                let set = self.alloc_set(pages, prefer, least, Filter::ANYWHERE, room, seen)?;
+                let filter = Filter::ANYWHERE.owner(pages.0);
+                let set = self.alloc_set(pages, prefer, least, filter, room, seen)?;
                 Ok(self.share(set, clones))
             }
             Op::AllocRun { pages, align, within, direction, room } => {
-                let filter = self.filter(align, within, direction);
+                let filter = self.filter(align, within, direction).owner(pages.0);
                 self.alloc_run(pages, filter, room, seen)
             }
             Op::AllocBulk { order, number, align, within, direction, content, room } => {
                 let filter = self.filter(align, within, direction).content(content);
+                let filter = filter.owner(number.0.into());
                 self.alloc_bulk(order, number, filter, room, seen)
             }
             _ => Err(format!("{op} is no allocation")),
@@ -100,10 +124,15 @@ impl Spec {
         let is_open = |run: &Run| home.covers(*run) && !self.is_leaving(run.start);
         let runs = runs.iter().filter(|run| is_open(run));
         let within = runs.filter_map(|run| run.meet(filter.within));
-        if !filter.only_clean {
+        if !filter.only_clean && !filter.is_spent {
             return within.collect();
         }
-        within.flat_map(|run| self.sure.parts_of(run)).collect()
+        let is_left = |run: &Run| self.same.iter().filter_map(|same| same.meet(*run)).collect();
+        let clean = within.flat_map(|run| {
+            let left: Vec<Run> = is_left(&run);
+            self.sure.parts_of(run).chain(left)
+        });
+        clean.collect()
     }
 
     pub(super) fn exhausted(&self) -> Refusal {
@@ -129,9 +158,9 @@ impl Spec {
     /// A folio of the highest order, down to the least, for which there is a place.
     pub(super) fn alloc(
         &mut self,
-        order: AnyOrder,
-        down_to: AnyOrder,
+        (order, down_to): (AnyOrder, AnyOrder),
         filter: Filter,
+        vain_max: usize,
         seen: &mut Seen<'_>,
     ) -> Step {
         let mut faults = Vec::new();
@@ -143,13 +172,15 @@ impl Spec {
         if !faults.is_empty() {
             return Ok(Answer::Refused(faults));
         }
-        match self.best_order(order.0, down_to.0, filter) {
+        self.scrubbing(down_to.0..=order.0, filter, vain_max, seen, |spec, filter, seen| match spec
+            .best_order(order.0, down_to.0, filter)
+        {
             Ok(order) => {
-                let place = self.place(order, filter, seen.blocks())?;
-                Ok(self.hand_out_blocks(&[place]))
+                let place = spec.place(order, filter, seen.blocks())?;
+                spec.hand_out_blocks(&[place], filter.owner, seen)
             }
             Err(why) => refuse(why),
-        }
+        })
     }
 
     /// Returns the highest order for which there is a place now.
@@ -234,13 +265,24 @@ impl Spec {
     }
 
     /// Turns blocks that were found legal into exclusive folios.
-    pub(super) fn hand_out_blocks(&mut self, blocks: &[Block]) -> Answer {
-        for block in blocks {
+    pub(super) fn hand_out_blocks(
+        &mut self,
+        blocks: &[Block],
+        owner: Option<u64>,
+        seen: &mut Seen<'_>,
+    ) -> Step {
+        let mut blocks = blocks.to_vec();
+        for block in &mut blocks {
+            if !self.fit(block, owner, seen)? {
+                return Ok(Answer::Again);
+            }
+        }
+        for block in &blocks {
             let clean = if block.clean { Clean::Yes } else { Clean::No };
             self.make(block.head, block.order, clean, block.tag);
             self.hand_out(Handle::Unique(block.head.as_u64().into()));
         }
-        Answer::Is(Outcome::Blocks(blocks.to_vec()))
+        Ok(Answer::Is(Outcome::Blocks(blocks)))
     }
 }
 

@@ -121,6 +121,13 @@ impl Spec {
         if span.pages.0 > DENSE_PAGES_MAX && *tables == TableBudget::Dense {
             *tables = TableBudget::Budget(2);
         }
+        if self.scrubs() {
+            // Which blocks keep a table after an attempt that is undone is not specified.
+            if span.pages.0 > DENSE_PAGES_MAX {
+                *lent = Lent::Short;
+            }
+            *tables = TableBudget::Dense;
+        }
     }
 
     fn resolve_tokens(&self, op: &mut Op) -> Option<()> {

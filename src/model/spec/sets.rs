@@ -5,12 +5,14 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use super::super::field::{AnyOrder, Count, Pages};
 use super::super::outcome::{Block, FolioKind, Outcome, Refusal};
 use super::super::runs::{Run, align_down, nr_places};
 use super::judge::{Answer, Seen, Step, refuse};
 use super::request::Filter;
+use super::scrub::VAIN_MAX;
 use super::{Clean, Handle, Spec};
 use crate::units::{Order, Pfn};
 
@@ -38,6 +40,22 @@ impl Spec {
         if !faults.is_empty() {
             return Ok(Answer::Refused(faults));
         }
+        let orders = least.0..=prefer.0;
+        self.scrubbing(orders.clone(), filter, VAIN_MAX, seen, |spec, filter, seen| {
+            spec.alloc_fit_set(pages, orders.clone(), filter, room, seen)
+        })
+    }
+
+    /// A set out of what is free now.
+    fn alloc_fit_set(
+        &mut self,
+        pages: Pages,
+        orders: RangeInclusive<u8>,
+        filter: Filter,
+        room: Count,
+        seen: &mut Seen<'_>,
+    ) -> Step {
+        let least = AnyOrder(*orders.start());
         let (wanted, unit) = (u128::from(pages.0), 1 << least.0);
         // Only what is smaller than a block takes a table.
         let small = if least.0 < Order::BLOCK.as_u8() { wanted / unit } else { 0 };
@@ -49,10 +67,9 @@ impl Spec {
             let pieces = seen.refusal().filter(|why| {
                 matches!(*why, Refusal::TooManyPieces { needed } if u64::from(room.0) < needed)
             });
-            faults.extend(pieces.filter(|_| filter.only_clean));
+            faults.extend(pieces.filter(|_| filter.only_clean || filter.is_spent));
             return Ok(Answer::Refused(faults));
         }
-        let orders = least.0..=prefer.0;
         match seen.refusal() {
             Some(Refusal::NoTables) if self.may_lack_tables(small) => {
                 return refuse(Refusal::NoTables);
@@ -78,7 +95,7 @@ impl Spec {
             return refuse(Refusal::NoTables);
         }
         self.check_blocks(&blocks, wanted, filter)?;
-        Ok(self.hand_out_blocks(&blocks))
+        self.hand_out_blocks(&blocks, filter.owner, seen)
     }
 
     /// There is not enough free space; and of what there is, tables may make still less.
@@ -92,7 +109,7 @@ impl Spec {
     fn choose_set(
         &self,
         wanted: u128,
-        orders: core::ops::RangeInclusive<u8>,
+        orders: RangeInclusive<u8>,
         filter: Filter,
         mut free: Vec<Run>,
     ) -> Vec<Block> {
@@ -164,7 +181,32 @@ impl Spec {
         if !faults.is_empty() {
             return Ok(Answer::Refused(faults));
         }
+        let orders = 0..=self.policy.max_order.as_u8();
+        // It is the first page of all that is aligned.
+        let step = filter.step;
+        let pieces = Filter { step: 1, is_run: true, ..filter };
+        self.scrubbing(orders, pieces, VAIN_MAX, seen, |spec, filter, seen| {
+            let filter = Filter { step, ..filter };
+            spec.alloc_fit_run(pages, filter, room, seen)
+        })
+    }
+
+    /// A run out of what is free now.
+    fn alloc_fit_run(
+        &mut self,
+        pages: Pages,
+        filter: Filter,
+        room: Count,
+        seen: &mut Seen<'_>,
+    ) -> Step {
         let nr_pages = u128::from(pages.0);
+        // Of clean pages, not all runs are looked at.
+        let exhausted = self.exhausted();
+        let gives_up = seen.refusal().is_none_or(|why| why == exhausted);
+        if filter.is_spent && gives_up && seen.blocks().is_none_or(<[Block]>::is_empty) {
+            return refuse(exhausted);
+        }
+        let filter = Filter { is_spent: false, ..filter };
         let free = self.clip(filter, self.free_runs());
         let Some(own) = filter.first_place(&free, nr_pages, 1) else {
             return Ok(Answer::Refused(self.too_little(nr_pages / 512 + 2)));
@@ -197,7 +239,7 @@ impl Spec {
             return refuse(Refusal::NoTables);
         }
         self.check_blocks(&blocks, nr_pages, Filter { step: 1, ..filter })?;
-        Ok(self.hand_out_blocks(&blocks))
+        self.hand_out_blocks(&blocks, filter.owner, seen)
     }
 
     /// Returns the block at that place with what the subject says of its content, where there is
@@ -229,6 +271,20 @@ impl Spec {
         let (Some(order), true) = (order.order(), faults.is_empty()) else {
             return Ok(Answer::Refused(faults));
         };
+        let orders = order.as_u8()..=order.as_u8();
+        self.scrubbing(orders, filter, VAIN_MAX, seen, |spec, filter, seen| {
+            spec.alloc_fit_bulk(order, number, filter, seen)
+        })
+    }
+
+    /// Several folios of one order out of what is free now.
+    fn alloc_fit_bulk(
+        &mut self,
+        order: Order,
+        number: Count,
+        filter: Filter,
+        seen: &mut Seen<'_>,
+    ) -> Step {
         let size: u128 = order.nr_pages().into();
         let step = size.max(filter.step);
         let free = self.clip(filter, self.free_runs());
@@ -253,7 +309,7 @@ impl Spec {
             return refuse(Refusal::NoTables);
         }
         self.check_blocks(&blocks, wanted, filter)?;
-        Ok(self.hand_out_blocks(&blocks))
+        self.hand_out_blocks(&blocks, filter.owner, seen)
     }
 
     /// So many folios, one at a time, or all that there are; then some of them go back.
@@ -273,23 +329,29 @@ impl Spec {
             return if is_void { nothing } else { Ok(Answer::Refused(faults)) };
         };
         let chosen = seen.blocks().map(<[Block]>::to_vec);
-        let mut taken = Vec::new();
-        for index in 0..number.0 {
-            if let Err(why) = self.best_order(order.as_u8(), order.as_u8(), Filter::ANYWHERE) {
-                if taken.is_empty() {
-                    return refuse(why);
+        let orders = order.as_u8()..=order.as_u8();
+        // Each of the folios may take some in vain, and so may the word that it is at hand in.
+        let mut in_vain = self.follow_scrubs(&orders, Filter::ANYWHERE, usize::MAX, seen)?;
+        let mut taken: Vec<Block> = Vec::new();
+        while taken.len() < number.0 as usize {
+            let next = chosen.as_ref().and_then(|blocks| blocks.get(taken.len()));
+            if next.is_none() {
+                let filter = Filter { is_spent: VAIN_MAX <= in_vain, ..Filter::ANYWHERE };
+                match self.best_order(order.as_u8(), order.as_u8(), filter) {
+                    Err(why) if taken.is_empty() => return refuse(why),
+                    Err(_) => break,
+                    Ok(_) if chosen.is_some() => {
+                        return Err(format!("{} folios, although there are more", taken.len()));
+                    }
+                    Ok(_) => {}
                 }
-                break;
             }
-            let chosen = match &chosen {
-                Some(blocks) => match blocks.get(index as usize) {
-                    Some(&block) => Some([block]),
-                    None => return Err(format!("{index} folios, although there are more")),
-                },
-                None => None,
-            };
-            let place = chosen.as_ref().map(|block| &block[..]);
-            let block = self.place(order, Filter::ANYWHERE, place)?;
+            let place = next.map(core::slice::from_ref);
+            let mut block = self.place(order, Filter::ANYWHERE, place)?;
+            if !self.fit(&mut block, None, seen)? {
+                in_vain += 1;
+                continue;
+            }
             let clean = if block.clean { Clean::Yes } else { Clean::No };
             self.make(block.head, block.order, clean, block.tag);
             taken.push(block);
@@ -300,7 +362,7 @@ impl Spec {
             self.hand_out(Handle::Unique(block.head.as_u64().into()));
         }
         for block in taken.iter().take(back.0 as usize) {
-            self.free(block.head.as_u64().into(), Clean::No);
+            self.free_dirty(block.head.as_u64().into(), seen)?;
         }
         Ok(Answer::Is(Outcome::Blocks(taken)))
     }

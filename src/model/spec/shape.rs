@@ -4,27 +4,28 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::super::field::{AnyOrder, At, Span, Token};
+use super::super::geometry::ScrubPolicy;
 use super::super::op::Op;
 use super::super::outcome::{Block, Outcome, Refusal};
 use super::super::runs::{Run, pfn};
-use super::judge::{Answer, Step, refuse};
+use super::judge::{Answer, Seen, Step, refuse};
 use super::request::{page, run};
 use super::{Clean, Folio, Handle, Spec};
 use crate::units::{Order, Pfn};
 
 impl Spec {
-    pub(super) fn step_shape(&mut self, op: &Op) -> Step {
+    pub(super) fn step_shape(&mut self, op: &Op, seen: &mut Seen<'_>) -> Step {
         match *op {
-            Op::Split { token, order } => self.split(token, order),
-            Op::SplitAround { token, at, order } => self.split_around(token, at, order),
-            Op::Trim { token, span } => self.trim(token, span),
-            Op::ReleasePart { token, span } => self.release_part(token, span),
+            Op::Split { token, order } => self.split(token, order, seen),
+            Op::SplitAround { token, at, order } => self.split_around(token, at, order, seen),
+            Op::Trim { token, span } => self.trim(token, span, seen),
+            Op::ReleasePart { token, span } => self.release_part(token, span, seen),
             Op::Merge { token, buddy } => self.merge(token, buddy),
             _ => Err(format!("{op} changes no shape")),
         }
     }
 
-    fn split(&mut self, token: Token, order: AnyOrder) -> Step {
+    fn split(&mut self, token: Token, order: AnyOrder, seen: &mut Seen<'_>) -> Step {
         let head = self.unique(token)?;
         let whole = self.run_of(head);
         let Some(order) = self.part_order(head, order) else {
@@ -34,11 +35,11 @@ impl Spec {
         let pieces = (0..whole.nr_pages() / size)
             .map(|index| (pfn(whole.start + index * size), order))
             .collect();
-        self.replace(token, head, pieces, &[])
+        self.replace(token, head, pieces, &[], seen)
     }
 
     /// Into one folio of `order` around the page, and the largest ones on both sides of it.
-    fn split_around(&mut self, token: Token, at: At, order: AnyOrder) -> Step {
+    fn split_around(&mut self, token: Token, at: At, order: AnyOrder, seen: &mut Seen<'_>) -> Step {
         let head = self.unique(token)?;
         let (whole, page) = (self.run_of(head), page(at));
         let Some(order) = self.part_order(head, order) else {
@@ -56,7 +57,7 @@ impl Spec {
             .flat_map(|side| side.tiles(Order::MAX.as_u8()))
             .chain([(pfn(middle.start), order)])
             .collect();
-        self.replace(token, head, pieces, &[])
+        self.replace(token, head, pieces, &[], seen)
     }
 
     /// Returns the order if it is not above that of the folio.
@@ -65,7 +66,7 @@ impl Spec {
         order.order().filter(|&order| order <= whole)
     }
 
-    fn trim(&mut self, token: Token, span: Span) -> Step {
+    fn trim(&mut self, token: Token, span: Span, seen: &mut Seen<'_>) -> Step {
         let head = self.unique(token)?;
         let whole = self.run_of(head);
         match run(span) {
@@ -73,12 +74,12 @@ impl Spec {
             Some(kept) if !whole.covers(kept) => refuse(Refusal::NotInside),
             Some(kept) => {
                 let pieces = kept.tiles(Order::MAX.as_u8()).collect();
-                self.replace(token, head, pieces, &around(whole, kept))
+                self.replace(token, head, pieces, &around(whole, kept), seen)
             }
         }
     }
 
-    fn release_part(&mut self, token: Token, span: Span) -> Step {
+    fn release_part(&mut self, token: Token, span: Span, seen: &mut Seen<'_>) -> Step {
         let head = self.unique(token)?;
         let whole = self.run_of(head);
         match run(span) {
@@ -87,7 +88,7 @@ impl Spec {
             Some(part) => {
                 let sides = around(whole, part).into_iter();
                 let pieces = sides.flat_map(|side| side.tiles(Order::MAX.as_u8())).collect();
-                self.replace(token, head, pieces, &[part])
+                self.replace(token, head, pieces, &[part], seen)
             }
         }
     }
@@ -102,6 +103,7 @@ impl Spec {
         head: u128,
         mut pieces: Vec<(Pfn, Order)>,
         given_back: &[Run],
+        seen: &mut Seen<'_>,
     ) -> Step {
         if self.lacks_tables(&pieces) {
             return refuse(Refusal::NoTables);
@@ -117,7 +119,14 @@ impl Spec {
             blocks.push(Block { head, order, clean: clean == Clean::Yes, tag });
         }
         for &run in given_back {
-            self.give_back(run, Clean::No);
+            if self.policy.scrub != ScrubPolicy::OnFree {
+                self.give_back(run, Clean::No);
+                continue;
+            }
+            for (head, order) in run.tiles(Order::MAX.as_u8()) {
+                self.make(head, order, clean, tag);
+                self.free_dirty(head.as_u64().into(), seen)?;
+            }
         }
         Ok(Answer::Is(Outcome::Blocks(blocks)))
     }
