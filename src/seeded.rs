@@ -17,6 +17,7 @@ macro_rules! bugs {
         corrupt { $($(#[doc = $flip_text:literal])* $flip:ident,)* }
         raw_pfn { $($(#[doc = $raw_text:literal])* $raw:ident,)* }
         hook { $($(#[doc = $hook_text:literal])* $hook:ident,)* }
+        scrub { $($(#[doc = $scrub_text:literal])* $scrub:ident,)* }
         end { $($(#[doc = $end_text:literal])* $end:ident,)* }
         concurrent { $($(#[doc = $race_text:literal])* $race:ident,)* }
     ) => {
@@ -29,6 +30,7 @@ macro_rules! bugs {
             $($(#[doc = $flip_text])* $flip,)*
             $($(#[doc = $raw_text])* $raw,)*
             $($(#[doc = $hook_text])* $hook,)*
+            $($(#[doc = $scrub_text])* $scrub,)*
             $($(#[doc = $end_text])* $end,)*
             $($(#[doc = $race_text])* $race,)*
         }
@@ -52,6 +54,9 @@ macro_rules! bugs {
             /// Those that only some hooks show, in the order of the list.
             pub const HOOK: &'static [(Self, &'static str)] =
                 &[$((Self::$hook, concat!($($hook_text),*)),)*];
+            /// Those of scrub policies, in the order of the list.
+            pub const SCRUB: &'static [(Self, &'static str)] =
+                &[$((Self::$scrub, concat!($($scrub_text),*)),)*];
             /// Those of waits for the end, in the order of the list.
             pub const END: &'static [(Self, &'static str)] =
                 &[$((Self::$end, concat!($($end_text),*)),)*];
@@ -248,6 +253,26 @@ hook {
     LaterUncalled,
     /// what was handed over is lost when a hook panics
     PanicLosesLater,
+}
+scrub {
+    /// what is at hand is handed out without a look whether it is clean
+    ScrubNotAtHand,
+    /// a magazine hands out what it has without a look whether it is clean
+    ScrubNotInMagazine,
+    /// a claim by page does not look whether the pages are clean
+    ScrubNotByClaim,
+    /// what could not be scrubbed is handed out
+    ScrubFailureHandedOut,
+    /// what could not be scrubbed goes to free space, and not into quarantine
+    ScrubFailureFreed,
+    /// what a trim cuts off is not scrubbed on free
+    ScrubNotOnTrim,
+    /// an undo says that what its last user was to have is clean
+    ScrubUndoneClean,
+    /// whoever asks is the last user
+    ScrubSameForAll,
+    /// what goes back to a magazine counts as clean
+    ScrubMagazineClean,
 }
 end {
     /// a wait for the end goes on at its deadline

@@ -1,4 +1,4 @@
-//! What the fuzz targets `raw_pfn` and `hook` run, over noise from fixed seeds.
+//! What the fuzz targets `raw_pfn`, `hook` and `scrub` run, over noise from fixed seeds.
 //!
 //! That of `corrupt` is in `tests/corrupt.rs`, since its switch is of the whole process.
 
@@ -30,4 +30,9 @@ fn any_page_number_has_the_answer_that_the_specification_gives() {
 #[test]
 fn hooks_that_do_anything_are_called_once_for_each_last_put() {
     run_all(2_000, 300, subject::run_hook);
+}
+
+#[test]
+fn under_a_scrub_policy_nobody_reads_what_another_one_wrote() {
+    run_all(4_000, 500, subject::run_scrub);
 }

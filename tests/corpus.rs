@@ -82,6 +82,11 @@ fn corpus_of_hook_is_replayed() {
 }
 
 #[test]
+fn corpus_of_scrub_is_replayed() {
+    replay_bytes("fuzz/corpus/scrub", subject::run_scrub);
+}
+
+#[test]
 fn what_went_wrong_once_goes_well() {
     replay("tests/histories", |bytes| {
         let text = core::str::from_utf8(bytes).unwrap();

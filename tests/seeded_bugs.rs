@@ -97,6 +97,12 @@ fn ledger_objects(seed: u64, turn: u64) -> bool {
     !matches!(catch_unwind(|| subject::run_hook(&bytes).is_ok()), Ok(true))
 }
 
+/// Runs one history of marks in memory; true if somebody objects to what it finds.
+fn marks_object(seed: u64, turn: u64) -> bool {
+    let bytes = noise(seed.wrapping_mul(1 << 40).wrapping_add(turn), 500);
+    !matches!(catch_unwind(|| subject::run_scrub(&bytes).is_ok()), Ok(true))
+}
+
 /// Returns after how many histories, and when, an oracle objects.
 fn hunt(objects_fn: impl Fn(u64) -> bool) -> Option<(u64, Duration)> {
     let start = Instant::now();
@@ -161,6 +167,11 @@ fn every_seeded_bug_of_any_page_number_is_found_in_time() {
 #[test]
 fn every_seeded_bug_of_hooks_is_found_in_time() {
     find_all("ledger", seeded::Bug::HOOK, ledger_objects);
+}
+
+#[test]
+fn every_seeded_bug_of_scrub_policies_is_found_in_time() {
+    find_all("marks", seeded::Bug::SCRUB, marks_object);
 }
 
 #[test]

@@ -323,7 +323,7 @@ impl<O: PgmapOps> PgmapCore<O> {
             self.give_up(extent, word, grant.head, order);
             return None;
         }
-        if self.owes_scrub(grant.is_clean) {
+        if self.owes_scrub(grant.is_clean) && !seeded!(ScrubNotAtHand) {
             return self.scrub_at_hand(extent, word, grant.head, order);
         }
         Some(UniqueFolio::new(at, order, grant.is_clean))
@@ -529,6 +529,9 @@ impl<O: PgmapOps> PgmapCore<O> {
             return Err(ClaimError::Dying);
         }
         let folio = self.try_claim(extent, head, order)?;
+        if seeded!(ScrubNotByClaim) {
+            return Ok(folio);
+        }
         self.admit(folio, None).map_err(|late| late.claim_error(head))
     }
 

@@ -293,7 +293,7 @@ impl<'a, O: PgmapOps> UniqueFolio<'a, O> {
     pub fn trim(self, keep: PfnRange) -> Result<Pieces<'a, O>, SplitError<'a, O>> {
         let carved = self.carve(keep, Order::MAX)?;
         let kept = carved.part();
-        carved.rest().for_each(UniqueFolio::release);
+        carved.rest().for_each(UniqueFolio::release_cut);
         Ok(kept)
     }
 

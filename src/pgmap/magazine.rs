@@ -95,6 +95,7 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
     pub fn release(&mut self, folio: UniqueFolio<'a, O>) {
         match self.bit_of(&folio) {
             Some(bit) if self.pgmap.scrubs_free() => self.put_scrubbed(folio, bit),
+            Some(bit) if seeded!(ScrubMagazineClean) => self.put(folio, bit, bit),
             Some(bit) => self.put(folio, bit, 0),
             None => {
                 self.obey();
@@ -173,7 +174,7 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
             return None;
         }
         let folio = self.take_any()?;
-        if self.pgmap.owes_scrub(folio.is_clean()) {
+        if self.pgmap.owes_scrub(folio.is_clean()) && !seeded!(ScrubNotInMagazine) {
             return self.take_scrubbed(folio);
         }
         Some(folio)

@@ -95,6 +95,17 @@ impl<O: PgmapOps> Drop for Scrubbing<'_, O> {
     }
 }
 
+impl<O: PgmapOps> UniqueFolio<'_, O> {
+    /// Gives a piece back that was cut off.
+    pub(super) fn release_cut(self) {
+        if seeded!(ScrubNotOnTrim) {
+            let (at, order, _) = self.into_parts();
+            return at.pgmap.dissolve(at, order, After::Dirty);
+        }
+        self.release();
+    }
+}
+
 impl<O: PgmapOps> PgmapCore<O> {
     /// Returns whether a folio out of free space may not be handed out as it is.
     #[inline(always)]
@@ -119,6 +130,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// Returns what an allocation that is undone says of the pages of a folio.
     pub(super) fn as_undone(&self, is_clean: bool) -> After {
         // It may have been scrubbed meanwhile.
+        let is_clean = is_clean || seeded!(ScrubUndoneClean);
         let is_scrubbed = is_clean && self.core.policy.scrub != Scrub::Never;
         if is_scrubbed { After::Clean } else { After::AsWas }
     }
@@ -132,7 +144,8 @@ impl<O: PgmapOps> PgmapCore<O> {
         owner: Option<u64>,
     ) -> Result<UniqueFolio<'a, O>, TooLate> {
         let (at, order, _) = folio.into_parts();
-        let may_know = self.core.policy.scrub == Scrub::OnOwnerChange && owner.is_some();
+        let may_know = self.core.policy.scrub == Scrub::OnOwnerChange && owner.is_some()
+            || seeded!(ScrubSameForAll);
         let job = ScrubJob { range: at.range(order), owner, when: ScrubWhen::Alloc };
         match self.run_scrub(at, order, job) {
             Scrubbed::Done => Ok(UniqueFolio::new(at, order, true)),
@@ -140,6 +153,13 @@ impl<O: PgmapOps> PgmapCore<O> {
             Scrubbed::Later => {
                 self.park(at, order, Kind::Kept);
                 Err(TooLate::ScrubPending)
+            }
+            Scrubbed::Failed if seeded!(ScrubFailureHandedOut) => {
+                Ok(UniqueFolio::new(at, order, true))
+            }
+            Scrubbed::Failed if seeded!(ScrubFailureFreed) => {
+                self.dissolve(at, order, After::Dirty);
+                Err(TooLate::ScrubFailed)
             }
             Scrubbed::Failed | Scrubbed::SameOwner => {
                 self.park(at, order, Kind::Retired);

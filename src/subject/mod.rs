@@ -19,6 +19,8 @@ mod owner;
 mod raw;
 mod raw_pfn;
 mod refusal;
+#[cfg(feature = "std")]
+mod scrub;
 mod table;
 mod withheld;
 mod words;
@@ -53,6 +55,8 @@ pub use hook::run_hook;
 pub use mapping::run_mapping;
 pub use owner::{Data, Owner};
 pub use raw_pfn::run_raw_pfn;
+#[cfg(feature = "std")]
+pub use scrub::run_scrub;
 
 /// Runs a history against this crate, and looks after every step.
 ///
