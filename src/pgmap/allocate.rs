@@ -14,7 +14,8 @@ use crate::sync::Ordering;
 use crate::units::{Order, Pfn, PfnRange};
 use crate::zone::{After, Direction, Grant, Miss, Request, Want};
 
-/// Why an allocation failed; nothing changed, but that pages may have been scrubbed.
+/// Why an allocation failed; nothing changed, but what became of pages that had to be
+/// [scrubbed](crate::PgmapOps::scrub): some are clean now, and some kept or in quarantine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum AllocError {
@@ -109,7 +110,9 @@ impl fmt::Display for AllocError {
 
 impl core::error::Error for AllocError {}
 
-/// Why a claim by page failed; nothing changed, but for what the last two variants say.
+/// Why a claim by page failed; nothing changed, but what became of pages that had to be
+/// [scrubbed](crate::PgmapOps::scrub): some are clean now, and those that the last two variants
+/// name have left free space.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ClaimError {
