@@ -15,6 +15,7 @@
 //! | exclusive handles | [`UniqueFolio`], [`UniqueSet`], [`Pieces`] | splitting, merging, giving back |
 //! | counted handles | [`Folio`], [`FolioPin`], [`FolioMap`], [`FolioSet`] | references, pins, mappings |
 //! | leases | [`Leases`], [`Lease`], [`Revocation`] | long-term pins that are taken back |
+//! | live update | [`Pgmap::export`], [`PgmapCore::import`], [`Imported`] | bytes without pointers, and who adopts what is in them |
 //! | mappings | [`AddressSpace`], [`PageTable`], [`LeafSet`], [`Gather`] | leaves of any order up to the folio's |
 //! | capacity that comes and goes | [`DynamicCapacity`], [`CapacityRecord`] | the rules of a device's lists, and no byte of them on trust |
 //! | the specification | `model`, `subject` (feature `model`) | what all of that means, page by page |
@@ -171,14 +172,15 @@ pub use owner::{
 #[doc(hidden)]
 pub use pgmap::Bare;
 pub use pgmap::{
-    AddExtentError, AllocError, AllocPolicy, AnyFolio, AnyPin, Attach, CheckReport, ClaimError,
-    Contents, Detached, DirSlot, Directory, DrainError, Drained, ExtentAttrs, ExtentDrained,
-    ExtentSlot, FolioDesc, FolioInfo, FolioKind, FreeRangeError, GetError, HookContext, HookCx,
-    LentMemory, Life, LongtermPins, Lookup, Magazine, Map, MemoryType, MergeError, MergeReason,
-    Migration, NewExtent, OfflineError, OnDrop, OnlineError, P2p, PageInfo, Pgmap, PgmapCore,
-    PgmapOps, Pieces, PoisonError, Poisoned, Policy, RawUnique, Reaped, RegisterError, RemoveError,
-    ReviveError, Scrub, ScrubJob, ScrubWhen, Scrubbed, SplitError, SplitReason, Stats, StillBusy,
-    Tally, UniqueFolio, UniqueSet, UnpoisonError,
+    AddExtentError, AdoptError, AllocError, AllocPolicy, AnyFolio, AnyPin, Attach, CheckReport,
+    ClaimError, Contents, Detached, DirSlot, Directory, DrainError, Drained, ExportError,
+    ExtentAttrs, ExtentDrained, ExtentSlot, FolioDesc, FolioInfo, FolioKind, FreeRangeError,
+    GetError, HookContext, HookCx, ImportError, Imported, LentMemory, Life, LongtermPins, Lookup,
+    Magazine, Map, MemoryType, MergeError, MergeReason, Migration, NewExtent, OfflineError, OnDrop,
+    OnlineError, Orphan, P2p, PageInfo, Pgmap, PgmapCore, PgmapOps, Pieces, PoisonError, Poisoned,
+    Policy, RawUnique, Reaped, RegisterError, RemoveError, ReviveError, Scrub, ScrubJob, ScrubWhen,
+    Scrubbed, SplitError, SplitReason, Stats, StillBusy, Tally, UniqueFolio, UniqueSet,
+    UnpoisonError,
 };
 #[cfg(all(sched, not(all(test, loom))))]
 pub use sync::on_access;

@@ -15,6 +15,7 @@ macro_rules! bugs {
         mapping { $($(#[doc = $map_text:literal])* $map:ident,)* }
         capacity { $($(#[doc = $books_text:literal])* $books:ident,)* }
         corrupt { $($(#[doc = $flip_text:literal])* $flip:ident,)* }
+        image { $($(#[doc = $image_text:literal])* $image:ident,)* }
         raw_pfn { $($(#[doc = $raw_text:literal])* $raw:ident,)* }
         hook { $($(#[doc = $hook_text:literal])* $hook:ident,)* }
         scrub { $($(#[doc = $scrub_text:literal])* $scrub:ident,)* }
@@ -28,6 +29,7 @@ macro_rules! bugs {
             $($(#[doc = $map_text])* $map,)*
             $($(#[doc = $books_text])* $books,)*
             $($(#[doc = $flip_text])* $flip,)*
+            $($(#[doc = $image_text])* $image,)*
             $($(#[doc = $raw_text])* $raw,)*
             $($(#[doc = $hook_text])* $hook,)*
             $($(#[doc = $scrub_text])* $scrub,)*
@@ -48,6 +50,9 @@ macro_rules! bugs {
             /// Those that corrupt metadata shows, in the order of the list.
             pub const CORRUPT: &'static [(Self, &'static str)] =
                 &[$((Self::$flip, concat!($($flip_text),*)),)*];
+            /// Those of images, in the order of the list.
+            pub const IMAGE: &'static [(Self, &'static str)] =
+                &[$((Self::$image, concat!($($image_text),*)),)*];
             /// Those that some page number shows, in the order of the list.
             pub const RAW_PFN: &'static [(Self, &'static str)] =
                 &[$((Self::$raw, concat!($($raw_text),*)),)*];
@@ -235,6 +240,20 @@ corrupt {
     CorruptRegion,
     /// statistics look for tables of blocks that are not there
     CorruptStats,
+}
+image {
+    /// an image whose folios overlap is accepted if their states differ
+    ImageOverlapMissed,
+    /// counts of an image are not looked at
+    ImageCountMissed,
+    /// a folio is imported one order too low
+    ImageOrderLow,
+    /// imported bad pages are not listed
+    ImagePoisonUnlisted,
+    /// an import that fails in the middle leaves a folio behind
+    ImportLeavesFolio,
+    /// a count that was adopted can be adopted again
+    AdoptKeepsCount,
 }
 raw_pfn {
     /// a claim goes past the end of its extent

@@ -1,4 +1,4 @@
-//! What the fuzz targets `raw_pfn`, `hook` and `scrub` run, over noise from fixed seeds.
+//! What the fuzz targets `raw_pfn`, `hook`, `scrub` and `image` run, over noise from fixed seeds.
 //!
 //! That of `corrupt` is in `tests/corrupt.rs`, since its switch is of the whole process.
 
@@ -35,4 +35,9 @@ fn hooks_that_do_anything_are_called_once_for_each_last_put() {
 #[test]
 fn under_a_scrub_policy_nobody_reads_what_another_one_wrote() {
     run_all(4_000, 500, subject::run_scrub);
+}
+
+#[test]
+fn an_image_is_read_as_it_was_written_and_a_changed_one_is_sound_or_refused() {
+    run_all(1_500, 500, subject::run_image);
 }

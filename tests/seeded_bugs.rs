@@ -103,6 +103,12 @@ fn marks_object(seed: u64, turn: u64) -> bool {
     !matches!(catch_unwind(|| subject::run_scrub(&bytes).is_ok()), Ok(true))
 }
 
+/// Runs one history of images; true if something is wrong.
+fn images_object(seed: u64, turn: u64) -> bool {
+    let bytes = noise(seed.wrapping_mul(1 << 40).wrapping_add(turn), 500);
+    !matches!(catch_unwind(|| subject::run_image(&bytes).is_ok()), Ok(true))
+}
+
 /// Returns after how many histories, and when, an oracle objects.
 fn hunt(objects_fn: impl Fn(u64) -> bool) -> Option<(u64, Duration)> {
     let start = Instant::now();
@@ -157,6 +163,11 @@ fn every_seeded_bug_of_capacity_is_found_in_time() {
 #[test]
 fn every_seeded_bug_of_corrupt_metadata_is_found_in_time() {
     find_all("flips", seeded::Bug::CORRUPT, flips_object);
+}
+
+#[test]
+fn every_seeded_bug_of_images_is_found_in_time() {
+    find_all("images", seeded::Bug::IMAGE, images_object);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! [`FolioMap`] a number of leaves in page tables. The three counts are disjoint, and the last one
 //! to go, of whatever kind, runs the owner's hook. There is no fourth way to use a page.
 
+mod adopt;
 mod counted;
 mod freeze;
 mod handle;

@@ -11,7 +11,9 @@ use super::handle::{CountError, Folio, after_drop};
 use super::set::FolioSet;
 use crate::meta::Count;
 use crate::meta::word::Dropped;
-use crate::pgmap::{FolioDesc, FolioInfo, FolioRef, PgmapCore, PgmapOps, UniqueFolio, covers};
+use crate::pgmap::{
+    AdoptError, FolioDesc, FolioInfo, FolioRef, PgmapCore, PgmapOps, UniqueFolio, covers,
+};
 use crate::units::Pfn;
 
 macro_rules! raw_token {
@@ -196,6 +198,13 @@ impl<O: PgmapOps> PgmapCore<O> {
             None if self.core().extent_of(pfn).is_some() => Err(CountError::NotLive { pfn }),
             None => Err(CountError::Outside { pfn }),
         }
+    }
+
+    /// Drops counts that the caller owns of the live folio that covers `pfn`.
+    pub(super) fn put_counts(&self, pfn: Pfn, count: Count, nr: u32) -> Result<Put, AdoptError> {
+        let at = self.covering(pfn).ok();
+        let put = at.and_then(|at| self.drop_counts(at, count, nr, pfn).ok());
+        put.ok_or(AdoptError::Gone { head: pfn })
     }
 
     fn drop_counts<'a>(

@@ -15,7 +15,7 @@
 //!
 //! | edge | release half | acquire half | what it carries |
 //! |------|--------------|--------------|-----------------|
-//! | `publish` | [`Word::publish`], [`Word::park`] | [`Word::add`], [`Word::revive`], [`Word::claim`] | the set-up of a folio happens before anybody finds it by its page |
+//! | `publish` | [`Word::publish`], [`Word::restore`], [`Word::park`] | [`Word::add`], [`Word::revive`], [`Word::claim`] | the set-up of a folio happens before anybody finds it by its page |
 //! | `use-before-free` | every decrement | the last decrement, [`Word::try_freeze`] | all uses of a folio happen before its owner has it alone |
 //!
 //! Whoever holds a folio alone (`Unique`) writes its word with plain stores. That is sound because
@@ -25,6 +25,7 @@
 use core::fmt;
 
 pub(crate) use outcome::{Dropped, Frozen, Gate, Refused, Underflow};
+pub(crate) use restore::Counts;
 
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::Order;
@@ -32,6 +33,8 @@ use crate::units::Order;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod outcome;
+mod restore;
+mod show;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
@@ -249,19 +252,6 @@ impl Bits {
     }
 }
 
-impl fmt::Debug for Bits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}/{}", self.kind(), self.raw_order())?;
-        if matches!(self.kind(), Kind::Condemned) {
-            return write!(f, " link {:#x}", self.link());
-        }
-        let (refs, pins) = (self.count(Count::Refs), self.count(Count::Pins));
-        write!(f, " refs {refs} pins {pins} maps {}", self.count(Count::Mappings))?;
-        f.write_str(if self.is_closed() { " closed" } else { "" })?;
-        f.write_str(if self.has_waiter() { " waiter" } else { "" })
-    }
-}
-
 /// The state word of one head.
 #[derive(Clone, Copy)]
 pub(crate) struct Word<'a>(&'a AtomicU64);
@@ -320,11 +310,15 @@ impl<'a> Word<'a> {
         debug_assert!((1..=Count::Refs.max()).contains(&refs));
         let refs = refs.wrapping_add(u32::from(seeded!(UnfreezeWrongCount)));
         let live = Bits::new(Kind::Live, bits.order()).0 | (u64::from(refs) << REFS_SHIFT);
+        self.go_live(Bits(live));
+    }
+
+    fn go_live(self, live: Bits) {
         if seeded!(PublishRelaxed) {
-            return self.write(Bits(live));
+            return self.write(live);
         }
         // ORDERING(publish): Release half. The word is held alone, so a store is enough.
-        self.0.store(live, Ordering::Release);
+        self.0.store(live.0, Ordering::Release);
     }
 
     /// The unique folio is parked: with its owner, or in quarantine.

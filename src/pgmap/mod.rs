@@ -32,6 +32,7 @@ mod draw;
 mod extent;
 mod fill;
 mod folio_ref;
+mod image;
 mod info;
 mod life;
 mod lookup;
@@ -66,6 +67,7 @@ pub use directory::{
 };
 pub use draw::Map;
 pub use extent::{Attach, Contents, ExtentAttrs, ExtentSlot};
+pub use image::{AdoptError, ExportError, ImportError, Imported, Orphan};
 pub use info::{FolioInfo, FolioKind, PageInfo};
 pub use life::{Life, StillBusy};
 pub use lookup::GetError;

@@ -243,7 +243,7 @@ impl<O: PgmapOps> PgmapCore<O> {
 
 impl Entry {
     /// Returns the entry of a bad page.
-    const fn bad(pfn: Pfn) -> Self {
+    pub(super) const fn bad(pfn: Pfn) -> Self {
         Self { pages: PfnRange::block(pfn, Order::ZERO), kind: Kind::Poisoned }
     }
 }
@@ -255,7 +255,7 @@ impl Extent {
         pages.is_some_and(|pages| self.first_of(Kind::Poisoned, pages).is_some())
     }
 
-    fn is_poisoned(&self, pfn: Pfn) -> bool {
+    pub(super) fn is_poisoned(&self, pfn: Pfn) -> bool {
         self.first_of(Kind::Poisoned, Entry::bad(pfn).pages).is_some()
     }
 

@@ -98,3 +98,23 @@ fn live_folios_split_merge_and_end() {
     assert_eq!(pgmap.stats().free_by_order, empty.free_by_order);
     assert_eq!(pgmap.stats().free_pages, range.nr_pages());
 }
+
+#[test]
+fn a_bad_page_that_was_out_of_reach_is_in_quarantine_before_an_export() {
+    let (range, pfn) = (PfnRange::new(Pfn::new(64), 64).unwrap(), Pfn::new(70));
+    let nr_lines = MetaSize::of(range, Tables::Dense).poison(1).lines();
+    let mut meta: Vec<_> = (0..nr_lines).map(|_| MetaLine::ZERO).collect();
+    let slots = [ExtentSlot::new()];
+    let pgmap = Pgmap::new(Plain, Policy::generic(), &slots);
+    pgmap.add_extent(range, ExtentAttrs::NEW, Tables::Dense, &mut meta, Attach::Zeroed).unwrap();
+    // What others leave behind who kept the page on its way for too long.
+    let extent = pgmap.core().extents().next().unwrap();
+    assert!(extent.record(withheld::Entry::bad(pfn)));
+    extent.withheld.pending.store(1, crate::sync::Ordering::Relaxed);
+    assert_eq!(pgmap.query(pfn), PageInfo::Free);
+
+    let mut image = [0; 256];
+    pgmap.export_at_rest(&mut image, |_| 0).unwrap();
+    assert_eq!(pgmap.stats().poisoned.nr_pages, 1);
+    pgmap.check().unwrap();
+}

@@ -43,7 +43,7 @@ pub(crate) struct Withheld {
     /// A bit for each region with such a page, modulo 64.
     regions: AtomicU64,
     /// Whether a page could not be taken out of free space yet.
-    pending: AtomicU64,
+    pub(super) pending: AtomicU64,
 }
 
 impl Withheld {
@@ -262,7 +262,7 @@ impl Extent {
     }
 
     /// Parks pages that the caller holds alone.
-    fn withhold(&self, tile: Tile) {
+    pub(super) fn withhold(&self, tile: Tile) {
         if let Some(word) = self.word(tile.head, tile.order) {
             word.begin(tile.order);
             word.park(tile.kind);

@@ -12,6 +12,8 @@ mod corrupt;
 mod count;
 #[cfg(feature = "std")]
 mod hook;
+#[cfg(feature = "arbitrary")]
+mod image;
 mod lease;
 mod leave;
 mod mapping;
@@ -52,6 +54,8 @@ pub use capacity::{PageInUse, Pages, run_capacity};
 pub use corrupt::run_corrupt;
 #[cfg(feature = "std")]
 pub use hook::run_hook;
+#[cfg(feature = "arbitrary")]
+pub use image::run_image;
 pub use mapping::run_mapping;
 pub use owner::{Data, Owner};
 pub use raw_pfn::run_raw_pfn;

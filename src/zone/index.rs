@@ -128,7 +128,7 @@ impl<'a> Index<'a> {
     }
 
     /// Returns whether a block owns a table, also if the words of its region were never cleared.
-    pub(super) fn has_table(&self, block: Block) -> bool {
+    pub(crate) fn has_table(&self, block: Block) -> bool {
         let (region, _) = self.geometry().place(block);
         self.meta.is_init(region) && self.meta.table_of(block).is_some()
     }

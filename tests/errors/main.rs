@@ -16,6 +16,7 @@ mod attach;
 mod claim;
 mod counts;
 mod directory;
+mod image;
 mod panics;
 mod park;
 mod shape;

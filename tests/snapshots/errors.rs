@@ -1,11 +1,11 @@
 //! Every variant of every error, with values that tell its fields apart.
 
 use devfolio::{
-    AddExtentError, AllocError, CheckError, ClaimError, Count, CountError, DrainError, FolioInfo,
-    FolioKind, FreeRangeError, GetError, LeaseError, LeaseInfo, LeaseState, MergeReason,
-    OfflineError, OnlineError, Order, Pfn, PinError, PoisonError, RangeError, RegisterError,
-    RemoveError, ReviveError, RevokeError, RevokeWaitError, SplitReason, StillBusy, UnpoisonError,
-    WaitError,
+    AddExtentError, AdoptError, AllocError, CheckError, ClaimError, Count, CountError, DrainError,
+    ExportError, ExtentAttrs, FolioInfo, FolioKind, FreeRangeError, GetError, ImportError,
+    LeaseError, LeaseInfo, LeaseState, MergeReason, OfflineError, OnlineError, Order, Pfn,
+    PinError, PoisonError, RangeError, RegisterError, RemoveError, ReviveError, RevokeError,
+    RevokeWaitError, SplitReason, StillBusy, UnpoisonError, WaitError,
 };
 
 use super::error;
@@ -391,5 +391,130 @@ fn texts_of_the_model() {
         GeometryParseError => "GeometryParseError", "not the line of a geometry";
         OpParseError::Field("order") => "Field(\"order\")", "no value for `order`";
         OpParseError::TooLong => "TooLong", "words behind the last field";
+    }
+}
+
+#[test]
+fn exports() {
+    let (head, extent) = (PFN, range(0x40, 0x40));
+    error! {
+        ExportError::Short { needed: 9, given: 8 } =>
+            "Short { needed: 9, given: 8 }",
+            "image of 9 bytes in room for 8";
+        ExportError::Condemned { head } =>
+            "Condemned { head: Pfn(0x42) }",
+            "folio 0x42 waits for its hook";
+        ExportError::Offline { pfn: PFN } => "Offline { pfn: Pfn(0x42) }", "page 0x42 is offline";
+        ExportError::Leaving { extent } =>
+            "Leaving { extent: PfnRange(0x40..=0x7f) }",
+            "extent 0x40..=0x7f is being removed";
+        ExportError::Dying => "Dying", "the pgmap is being removed";
+        ExportError::Lost { pfn: PFN } =>
+            "Lost { pfn: Pfn(0x42) }",
+            "page 0x42 is neither free nor part of a folio";
+    }
+}
+
+#[test]
+fn imports_of_a_whole() {
+    let extent = range(0x40, 0x40);
+    let (image, pgmap) = (ExtentAttrs { node: 1, ..ExtentAttrs::NEW }, ExtentAttrs::NEW);
+    let attrs = ImportError::Attrs { extent, image, pgmap };
+    let shown = format!("Attrs {{ extent: {extent:?}, image: {image:?}, pgmap: {pgmap:?} }}");
+    assert_eq!(format!("{attrs:?}"), shown);
+    super::said(&attrs, "extent 0x40..=0x7f has another node, tier or tag than in the image");
+    error! {
+        ImportError::Magic { found: 0x42 } => "Magic { found: 66 }", "0x42 begins no image";
+        ImportError::Version { found: 2 } =>
+            "Version { found: 2 }",
+            "image of the unknown version 2";
+        ImportError::Short { needed: 9, given: 8 } =>
+            "Short { needed: 9, given: 8 }",
+            "image of 9 bytes cut to 8";
+        ImportError::Length { len: 9 } =>
+            "Length { len: 9 }",
+            "image that does not take the 9 bytes it says";
+        ImportError::Checksum { expected: 2, found: 1 } =>
+            "Checksum { expected: 2, found: 1 }",
+            "image with checksum 0x1 where it has 0x2";
+        ImportError::MemoryType { image: 3, pgmap: 4 } =>
+            "MemoryType { image: 3, pgmap: 4 }",
+            "image of memory type 3 for a pgmap of type 4";
+        ImportError::Dying => "Dying", "the pgmap is being removed";
+        ImportError::BadExtent { start: PFN, nr_pages: 0 } =>
+            "BadExtent { start: Pfn(0x42), nr_pages: 0 }",
+            "extent of 0 pages at 0x42 is none, or out of order";
+        ImportError::Missing { extent } =>
+            "Missing { extent: PfnRange(0x40..=0x7f) }",
+            "the pgmap has no extent 0x40..=0x7f";
+        ImportError::Unknown { extent } =>
+            "Unknown { extent: PfnRange(0x40..=0x7f) }",
+            "the image has no extent 0x40..=0x7f";
+        ImportError::Busy { pfn: PFN } => "Busy { pfn: Pfn(0x42) }", "page 0x42 is in use";
+        ImportError::NoRoom { extent, needed: 9, max: 8 } =>
+            "NoRoom { extent: PfnRange(0x40..=0x7f), needed: 9, max: 8 }",
+            "9 bad pages in a list for 8 of extent 0x40..=0x7f";
+        ImportError::NoTables { extent, needed: 2, left: 1 } =>
+            "NoTables { extent: PfnRange(0x40..=0x7f), needed: 2, left: 1 }",
+            "2 fracture tables needed in extent 0x40..=0x7f, 1 left";
+        ImportError::Held { said: 3, found: 2 } =>
+            "Held { said: 3, found: 2 }",
+            "2 folios are to be adopted where the image says 3";
+        ImportError::OrphansShort { needed: 2, given: 1 } =>
+            "OrphansShort { needed: 2, given: 1 }",
+            "2 folios to be adopted in places for 1";
+        ImportError::Contended { pfn: PFN } =>
+            "Contended { pfn: Pfn(0x42) }",
+            "others are in the way of page 0x42";
+    }
+}
+
+#[test]
+fn imports_of_a_folio() {
+    let (head, order) = (PFN, Order::BLOCK);
+    error! {
+        ImportError::BadFolio { head } =>
+            "BadFolio { head: Pfn(0x42) }",
+            "the record of folio 0x42 is none";
+        ImportError::OrderTooLarge { head, order: Order::MAX, max: order } =>
+            "OrderTooLarge { head: Pfn(0x42), order: Order(18), max: Order(9) }",
+            "order 18 of folio 0x42 is above the limit of 9";
+        ImportError::Misplaced { head, order } =>
+            "Misplaced { head: Pfn(0x42), order: Order(9) }",
+            "folio 0x42 of order 9 is misaligned or beyond its extent";
+        ImportError::Overlap { head } =>
+            "Overlap { head: Pfn(0x42) }",
+            "folio 0x42 overlaps the one in front of it";
+        ImportError::Limit { head, count: Count::Refs, have: 7, max: 6 } =>
+            "Limit { head: Pfn(0x42), count: Refs, have: 7, max: 6 }",
+            "7 references of folio 0x42, of which 6 are the limit";
+        ImportError::Counts { head } =>
+            "Counts { head: Pfn(0x42) }",
+            "folio 0x42 has counts that do not fit its state";
+        ImportError::Healthy { head } =>
+            "Healthy { head: Pfn(0x42) }",
+            "quarantine 0x42 has no bad page";
+        ImportError::BadPage { pfn: PFN } =>
+            "BadPage { pfn: Pfn(0x42) }",
+            "bad page 0x42 is free, or out of order";
+    }
+}
+
+#[test]
+fn adoptions() {
+    let head = PFN;
+    error! {
+        AdoptError::Unknown { pfn: PFN } =>
+            "Unknown { pfn: Pfn(0x42) }",
+            "nobody held page 0x42 in the image";
+        AdoptError::TooFew { head, count: Count::Pins, left: 1, nr: 2 } =>
+            "TooFew { head: Pfn(0x42), count: Pins, left: 1, nr: 2 }",
+            "2 pins of folio 0x42 wanted where 1 are left";
+        AdoptError::NotUnique { head } =>
+            "NotUnique { head: Pfn(0x42) }",
+            "folio 0x42 is no exclusive one to be adopted";
+        AdoptError::Gone { head } =>
+            "Gone { head: Pfn(0x42) }",
+            "the counts of folio 0x42 are gone";
     }
 }

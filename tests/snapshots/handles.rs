@@ -2,8 +2,8 @@
 
 use devfolio::{
     Count, DirSlot, Directory, ExtentSlot, FolioDesc, LeaseInfo, LeaseSlot, Leases, Lookup,
-    MetaLine, Order, Park, ParkKey, Pfn, PinKind, Policy, Request, Revoke, RevokeSlot, SpinPark,
-    StaticMeta, Tables,
+    MetaLine, Order, Orphan, Park, ParkKey, Pfn, PinKind, Policy, Request, Revoke, RevokeSlot,
+    SpinPark, StaticMeta, Tables,
 };
 
 use super::world::{BLOCK, Plain, attach, bare, order, range, world, world_of};
@@ -212,4 +212,25 @@ fn a_picture_has_a_character_for_each_part() {
         "0x1000..=0x17ff: 256 pages a character\n==-.\n....\n"
     );
     drop((block, page));
+}
+
+#[test]
+fn orphans() {
+    let (old, new) = (world(), world());
+    let _ = old.claim(Pfn::new(0x1004), order(2)).unwrap().into_raw();
+    let mut image = [0; 256];
+    old.export_at_rest(&mut image, |_| 0).unwrap();
+    let mut orphans = [Orphan::default(); 1];
+    debug! { orphans => "[Orphan(none)]" }
+    let mut imported = new.import(&image, &mut orphans, |_, _, ()| {}).unwrap();
+    debug! { imported => "Imported(1 folios with orphans)" }
+    drop(imported.adopt_unique(Pfn::new(0x1005)).unwrap());
+    debug! { imported => "Imported(0 folios with orphans)" }
+    let new = world();
+    new.import(&image, &mut orphans, |_, _, ()| {}).map(|_| ()).unwrap();
+    debug! {
+        orphans =>
+            "[Orphan(FolioInfo { head: Pfn(0x1004), order: Order(2), kind: Unique, refs: 0, \
+             pins: 0, mappings: 0, is_closed: false })]",
+    }
 }

@@ -5,7 +5,7 @@ use core::task::{Context, Poll};
 
 use devfolio::*;
 
-use super::{Core, Descs, Mapping, Owner, Pin, Shared, SharedDescs, Unique, UniqueDescs};
+use super::{Core, Descs, Mapping, Orphans, Owner, Pin, Shared, SharedDescs, Unique, UniqueDescs};
 
 super::shims! {
     /// Shim of `UniqueFolio::pgmap`.
@@ -472,5 +472,29 @@ super::shims! {
     /// Takes the next piece of a split.
     fn shim_pieces_next(pieces: &mut Pieces<'static, Owner>) -> Option<Unique> {
         pieces.next()
+    }
+
+    /// Shim of `Imported::adopt_folio`.
+    fn shim_imported_adopt_folio(imported: &mut Orphans, pfn: Pfn) -> Result<Shared, AdoptError> {
+        imported.adopt_folio(pfn)
+    }
+
+    /// Shim of `Imported::adopt_pin`.
+    fn shim_imported_adopt_pin(imported: &mut Orphans, pfn: Pfn) -> Result<Pin, AdoptError> {
+        imported.adopt_pin(pfn)
+    }
+
+    /// Shim of `Imported::adopt_map`.
+    fn shim_imported_adopt_map(
+        imported: &mut Orphans,
+        pfn: Pfn,
+        nr_leaves: u32,
+    ) -> Result<Mapping, AdoptError> {
+        imported.adopt_map(pfn, nr_leaves)
+    }
+
+    /// Shim of `Imported::put_orphans`.
+    fn shim_imported_put_orphans(imported: &mut Orphans, pfn: Pfn) -> Result<Put, AdoptError> {
+        imported.put_orphans(pfn)
     }
 }

@@ -19,8 +19,7 @@
 //! that formats nothing holds none of it.
 
 use devfolio::{
-    Folio, FolioDesc, FolioMap, FolioPin, FolioSet, HookCx, Magazine, PgmapCore, PgmapOps,
-    ScrubJob, Scrubbed, UniqueFolio, UniqueSet,
+    Folio, FolioDesc, FolioMap, FolioPin, FolioSet, HookCx, Imported, Magazine, PgmapCore, PgmapOps, ScrubJob, Scrubbed, UniqueFolio, UniqueSet,
 };
 
 mod folio;
@@ -101,6 +100,7 @@ type Unique = UniqueFolio<'static, Owner>;
 type Shared = Folio<'static, Owner>;
 type Pin = FolioPin<'static, Owner>;
 type Mapping = FolioMap<'static, Owner>;
+type Orphans = Imported<'static, 'static, Owner>;
 type Descs = &'static mut [FolioDesc];
 type UniqueDescs = UniqueSet<'static, 'static, Owner>;
 type SharedDescs = FolioSet<'static, 'static, Owner>;
