@@ -87,6 +87,11 @@ fn corpus_of_scrub_is_replayed() {
 }
 
 #[test]
+fn corpus_of_image_is_replayed() {
+    replay_bytes("fuzz/corpus/image", subject::run_image);
+}
+
+#[test]
 fn what_went_wrong_once_goes_well() {
     replay("tests/histories", |bytes| {
         let text = core::str::from_utf8(bytes).unwrap();
