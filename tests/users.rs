@@ -10,6 +10,8 @@ mod dma_buf;
 mod driver_scrub;
 #[path = "../examples/users/hypervisor.rs"]
 mod hypervisor;
+#[path = "../examples/users/live_update.rs"]
+mod live_update;
 #[path = "../examples/users/page_table.rs"]
 mod page_table;
 #[path = "../examples/users/two_owners.rs"]
@@ -47,6 +49,11 @@ fn dma_outlives_every_other_holder() -> Result<(), Box<dyn Error>> {
 #[test]
 fn importers_stop_before_the_device_is_reset() -> Result<(), Box<dyn Error>> {
     dma_buf::main()
+}
+
+#[test]
+fn a_hypervisor_replaces_itself_under_its_guests() -> Result<(), Box<dyn Error>> {
+    live_update::main()
 }
 
 #[test]
