@@ -18,9 +18,9 @@ use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use devfolio::{
-    Attach, ExtentAttrs, ExtentSlot, FolioInfo, FolioKind, HookCx, ImportError, Imported, MetaLine,
-    MetaSize, Order, Orphan, PageInfo, Pfn, PfnRange, Pgmap, PgmapOps, PinKind, Policy, Put, Stats,
-    Tables, UniqueFolio,
+    Attach, ExportError, ExtentAttrs, ExtentSlot, FolioInfo, FolioKind, HookCx, ImportError,
+    Imported, MetaLine, MetaSize, Order, Orphan, PageInfo, Pfn, PfnRange, Pgmap, PgmapOps, PinKind,
+    Policy, Put, Stats, Tables, UniqueFolio,
 };
 
 const BLOCK: u64 = Order::BLOCK.nr_pages();
@@ -451,4 +451,20 @@ fn all_states_of_four_pages_are_as_before() {
     // Two pages are free or of one of nine states each, or one of eight together.
     let two = 10 * 10 + 8;
     assert_eq!(nr_states, if cfg!(miri) { two } else { two * two + 8 });
+}
+
+#[test]
+fn what_is_offline_has_no_image_until_it_is_back() {
+    let plan = (range(0x200, BLOCK), 1, Tables::Dense);
+    with(&[plan], |pgmap| {
+        let (part, before) = (range(0x210, 3), pgmap.image_len().unwrap());
+        pgmap.offline(part).unwrap();
+        let image = pgmap.image();
+        let error = ExportError::Offline { pfn: part.start() };
+        assert_eq!(pgmap.image_len(), Err(error));
+        assert_eq!(pgmap.export(&mut [0; 512], |_, data| *data), Err(error));
+        assert!(pgmap.image() == image, "a refusal changed something");
+        pgmap.online(part).unwrap();
+        assert_eq!(pgmap.image_len(), Ok(before));
+    });
 }

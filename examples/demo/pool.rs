@@ -1,10 +1,10 @@
 //! A pool of CXL memory that hosts share: capacity comes, goes, is taken away, and goes bad.
 //!
 //! A fabric manager adds extents of one device to three hosts, alone or in groups, and takes them
-//! back, whole or in parts: when a host can spare them, or without asking. Each host keeps the books
-//! of its capacity, an extent of its pgmap for each record, and machines on them. Every page of the
-//! pool is in exactly one place after each round; in the middle one host loses its whole device; at
-//! the end everything has to come back.
+//! back, whole or in parts: when a host can spare them, or without asking. Each host keeps the
+//! books of its capacity, an extent of its pgmap for each record, and machines on them. Every page
+//! of the pool is in exactly one place after each round; in the middle one host loses its whole
+//! device; at the end everything has to come back.
 
 #![allow(clippy::indexing_slicing, reason = "hosts are numbered from zero")]
 

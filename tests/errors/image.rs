@@ -78,12 +78,6 @@ fn what_is_ending_has_no_image() {
     assert_eq!(refused(pgmap, || pgmap.image_len()), ExportError::Leaving { extent });
     pgmap.restore_extent(Pfn::new(START)).unwrap();
     pgmap.image_len().unwrap();
-    let part = range(START + 2, 1);
-    pgmap.offline(part).unwrap();
-    let offline = ExportError::Offline { pfn: part.start() };
-    assert_eq!(refused(pgmap, || pgmap.image_len()), offline);
-    pgmap.online(part).unwrap();
-    pgmap.image_len().unwrap();
     pgmap.kill();
     assert_eq!(refused(pgmap, || pgmap.export_at_rest(&mut [], |_| 0)), ExportError::Dying);
 }

@@ -19,10 +19,12 @@
 //! that formats nothing holds none of it.
 
 use devfolio::{
-    Folio, FolioDesc, FolioMap, FolioPin, FolioSet, HookCx, Imported, Magazine, PgmapCore, PgmapOps, ScrubJob, Scrubbed, UniqueFolio, UniqueSet,
+    Folio, FolioDesc, FolioMap, FolioPin, FolioSet, HookCx, Imported, Magazine, PgmapCore,
+    PgmapOps, ScrubJob, Scrubbed, UniqueFolio, UniqueSet,
 };
 
 mod folio;
+mod image;
 mod lease;
 mod map;
 mod owner;
@@ -37,8 +39,15 @@ pub struct Shim(#[expect(dead_code, reason = "only there to be in the image")] *
 unsafe impl Sync for Shim {}
 
 /// All shims: what refers to this keeps them in the image.
-pub static SHIMS: [&[Shim]; 6] =
-    [units::SHIMS, pgmap::SHIMS, folio::SHIMS, lease::SHIMS, map::SHIMS, owner::SHIMS];
+pub static SHIMS: [&[Shim]; 7] = [
+    units::SHIMS,
+    pgmap::SHIMS,
+    folio::SHIMS,
+    image::SHIMS,
+    lease::SHIMS,
+    map::SHIMS,
+    owner::SHIMS,
+];
 
 /// Makes functions that the linker knows by name, and a list of them.
 macro_rules! shims {
