@@ -355,6 +355,14 @@ impl<'a> Word<'a> {
         self.leave(kind, |order| Bits::new(Kind::Unique, order))
     }
 
+    /// Takes a parked folio of exactly this kind and order over; false if something else is there.
+    pub(crate) fn claim_exactly(self, kind: Kind, order: Order) -> bool {
+        let (parked, unique) = (Bits::new(kind, order).0, Bits::new(Kind::Unique, order).0);
+        // ORDERING(publish): Acquire half.
+        let taken = self.0.compare_exchange(parked, unique, Ordering::Acquire, Ordering::Relaxed);
+        taken.is_ok()
+    }
+
     /// The kept folio is live again, with one reference.
     pub(crate) fn revive(self) -> Result<Order, Bits> {
         self.leave(Kind::Kept, |order| Bits(Bits::new(Kind::Live, order).0 | Count::Refs.one()))

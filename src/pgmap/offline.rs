@@ -13,7 +13,7 @@ use super::life::{Life, StillBusy};
 use super::ops::PgmapOps;
 use super::owner::PgmapCore;
 use super::wait::DrainError;
-use super::withheld::Entry;
+use super::withheld::{Entry, Tile};
 use crate::meta::word::Kind;
 use crate::sync::{Ordering, fence};
 use crate::units::{Pfn, PfnRange};
@@ -206,9 +206,13 @@ impl<O: PgmapOps> PgmapCore<O> {
         if left < needed {
             return Err(OnlineError::NoRoom { range, needed, left });
         }
-        // What stays is recorded before what goes is erased, so that it is listed all the time.
+        // What stays is recorded before what goes is erased. Somebody who reads the list at this
+        // moment may still miss it; what is freed so is found behind the fence.
+        let mut met = range;
         // Ends: one entry fewer meets the range on every turn.
         while let Some(entry) = extent.entries().find(|entry| is_met(*entry, range)) {
+            let first = met.start().min(entry.pages.start());
+            met = PfnRange::between(first, met.last().max(entry.pages.last())).unwrap_or(met);
             around(entry, range).for_each(|entry| {
                 extent.record(entry);
             });
@@ -219,6 +223,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         if !seeded!(OnlineForgets) {
             self.lift_offline(extent, range);
         }
+        self.settle_withheld(extent, met);
         drop(guard);
         self.after_release();
         // Whoever waits for them to be offline waits in vain.
@@ -237,21 +242,24 @@ impl<O: PgmapOps> PgmapCore<O> {
                 next = pfn.checked_add(if chunk.is_free { chunk.nr_pages } else { 1 });
                 continue;
             };
-            next = found.head.checked_add(found.bits.order().nr_pages());
-            let pages = PfnRange::folio(found.head, found.bits.order());
-            if found.bits.kind() == Kind::Offline && extent.retake(found.head, Kind::Offline) {
-                self.distribute(extent, pages.unwrap_or(range), After::Dirty);
+            let tile = Tile { head: found.head, order: found.bits.order(), kind: Kind::Offline };
+            next = tile.end();
+            let is_offline = found.bits.kind() == Kind::Offline;
+            // Where somebody else retakes it, that is behind our fence, and the list is read anew.
+            if let Some(pages) = tile.pages().filter(|_| is_offline && extent.retake(tile)) {
+                self.distribute(extent, pages, After::Dirty);
             }
         }
     }
 
     /// Returns how far pages have come that are to be offline: [`Life::Live`] if one of them is
-    /// not to be, [`Life::Dying`] while a folio has one, [`Life::Drained`] once all have left;
-    /// `None` if no single extent has them all.
+    /// not to be, [`Life::Dying`] while a folio has one, or while others change the list,
+    /// [`Life::Drained`] once all have left; `None` if no single extent has them all.
     ///
     /// # Context
     ///
-    /// Anywhere; takes no lock. Walks the range.
+    /// Anywhere; takes the lock of the extent's list for a moment, if a page seems not to be.
+    /// Walks the range.
     pub fn offline_state(&self, range: PfnRange) -> Option<Life> {
         Some(self.extent_with(range)?.offline_life(range))
     }
@@ -352,8 +360,14 @@ impl Extent {
 
     fn offline_life(&self, range: PfnRange) -> Life {
         if self.online_runs(range).next().is_some() {
-            Life::Live
-        } else if self.first_in_use(range).is_some() {
+            // Unless somebody is cutting an entry at this moment, of which a part seems to be gone.
+            match self.withheld.try_lock() {
+                Some(_guard) if self.online_runs(range).next().is_some() => return Life::Live,
+                Some(_guard) => {}
+                None => return Life::Dying,
+            }
+        }
+        if self.first_in_use(range).is_some() {
             Life::Dying
         } else {
             // ORDERING(poison): Acquire; whoever finds nothing in use is behind all uses.

@@ -174,6 +174,7 @@ impl<O: PgmapOps> PgmapCore<O> {
                 self.retract(extent, pfn);
                 drop(guard);
                 self.after_release();
+                self.say_if_offline(extent);
                 return Err(PoisonError::Contended { pfn });
             }
         };
@@ -213,6 +214,8 @@ impl<O: PgmapOps> PgmapCore<O> {
         self.retract(extent, pfn);
         drop(guard);
         self.after_release();
+        // It may be offline from now on.
+        self.say_if_offline(extent);
         Ok(())
     }
 
@@ -232,10 +235,11 @@ impl<O: PgmapOps> PgmapCore<O> {
         fence(Ordering::SeqCst);
         let found = extent.find(pfn).filter(|found| found.bits.kind() == Kind::Poisoned);
         let Some(found) = found.filter(|_| !seeded!(UnpoisonForgets)) else { return };
-        let pages = PfnRange::folio(found.head, found.bits.order());
+        let tile = Tile { head: found.head, order: found.bits.order(), kind: Kind::Poisoned };
         // A block that went along stays as long as another of its pages is bad.
+        let pages = tile.pages();
         let pages = pages.filter(|&pages| extent.first_of(Kind::Poisoned, pages).is_none());
-        if let Some(pages) = pages.filter(|_| extent.retake(found.head, Kind::Poisoned)) {
+        if let Some(pages) = pages.filter(|_| extent.retake(tile)) {
             self.distribute(extent, pages, After::Dirty);
         }
     }

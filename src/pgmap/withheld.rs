@@ -272,7 +272,7 @@ impl Extent {
     }
 
     /// Takes a tile back that was just parked, if it would not be any more; true if that is done.
-    fn retake_stale(&self, tile: Tile) -> bool {
+    pub(super) fn retake_stale(&self, tile: Tile) -> bool {
         if seeded!(QuarantineLooksOnce) {
             return false;
         }
@@ -281,18 +281,18 @@ impl Extent {
         let block = self.meta.geometry().block_of(tile.head);
         let is_block = tile.order == Order::BLOCK && self.meta.table_of(block).is_none();
         let is_right = |now: Tile| now == tile || is_block && now.kind == tile.kind;
-        !now.is_some_and(is_right) && self.retake(tile.head, tile.kind)
+        !now.is_some_and(is_right) && self.retake(tile)
     }
 
-    /// Takes a parked folio back; its pages belong to the caller then.
-    pub(super) fn retake(&self, head: Pfn, kind: Kind) -> bool {
-        let found = self.find(head).filter(|found| found.bits.kind() == kind);
-        let Some(found) = found else { return false };
-        if found.word.claim(kind).is_err() {
-            return false;
+    /// Takes a parked tile back; its pages belong to the caller then, and no others: somebody else
+    /// may have retaken it in the meantime, and have parked less or more at the same head.
+    pub(super) fn retake(&self, tile: Tile) -> bool {
+        let Some(word) = self.word(tile.head, tile.order) else { return false };
+        let is_taken = word.claim_exactly(tile.kind, tile.order);
+        if is_taken {
+            word.end();
         }
-        found.word.end();
-        true
+        is_taken
     }
 }
 
@@ -302,7 +302,7 @@ impl Tile {
         Some(Self { head, order, kind: Kind::Offline })
     }
 
-    fn pages(self) -> Option<PfnRange> {
+    pub(super) fn pages(self) -> Option<PfnRange> {
         PfnRange::folio(self.head, self.order)
     }
 
@@ -363,9 +363,15 @@ impl<O: PgmapOps> PgmapCore<O> {
         let suspect = PfnRange::folio(head, order).filter(|_| extent.may_withhold(head));
         if let Some(range) = suspect {
             self.settle_withheld(extent, range);
-            if extent.first_of(Kind::Offline, range).is_some() {
-                self.say_offline(extent);
-            }
+            // Of what had been left to do elsewhere, too.
+            self.say_if_offline(extent);
+        }
+    }
+
+    /// Wakes those who wait for pages to be offline, if any are to be; the caller holds no lock.
+    pub(super) fn say_if_offline(&self, extent: &Extent) {
+        if extent.first_of(Kind::Offline, extent.range()).is_some() {
+            self.say_offline(extent);
         }
     }
 
@@ -421,17 +427,15 @@ impl<O: PgmapOps> PgmapCore<O> {
         }
     }
 
-    /// Gives the pages of a folio back but for those that are withheld.
+    /// Gives the pages of a folio, whose word is ended, back but for those that are withheld.
     #[cold]
     #[inline(never)]
     pub(super) fn dissolve_around(&self, extent: &Extent, head: Pfn, order: Order, after: After) {
         let range = PfnRange::folio(head, order).and_then(|it| it.intersection(extent.range()));
-        let place = extent.word(head, order).zip(range);
-        let Some((word, range)) = place else {
-            debug_intact!(false, "a folio without a word at {head}");
+        let Some(range) = range else {
+            debug_intact!(false, "a folio out of its extent at {head}");
             return;
         };
-        word.end();
         if order == Order::REGION {
             // All of it is held alone.
             extent.meta.init_region(extent.meta.geometry().region_of(head));

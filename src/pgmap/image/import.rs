@@ -9,8 +9,8 @@ use crate::pgmap::ops::PgmapOps;
 use crate::pgmap::owner::PgmapCore;
 use crate::pgmap::withheld::{Entry, Tile};
 use crate::sync::Ordering;
-use crate::units::{Order, Pfn};
-use crate::zone::{After, Index};
+use crate::units::{Order, Pfn, PfnRange};
+use crate::zone::After;
 
 impl<O: PgmapOps> PgmapCore<O> {
     /// Makes the folios of an image, which [`Pgmap::export`](super::super::Pgmap::export) wrote.
@@ -145,7 +145,13 @@ impl<O: PgmapOps> PgmapCore<O> {
     fn settle_record<'a>(&'a self, extent: &'a Extent, record: &FolioRecord) {
         let FolioRecord { head, order, kind, counts, .. } = *record;
         if kind == FolioKind::Poisoned {
-            return extent.withhold(Tile { head, order, kind: Kind::Poisoned });
+            let tile = Tile { head, order, kind: Kind::Poisoned };
+            extent.withhold(tile);
+            // Somebody may have repaired it meanwhile.
+            if let Some(pages) = tile.pages().filter(|_| extent.retake_stale(tile)) {
+                self.distribute(extent, pages, After::Dirty);
+            }
+            return self.after_release();
         }
         let Some(word) = extent.word(head, order) else { return };
         let at = FolioRef { pgmap: self, extent, word, head };
@@ -161,7 +167,11 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// Gives the pages of a folio back that was begun, and to which nobody wrote.
     fn forget_record<'a>(&'a self, extent: &'a Extent, head: Pfn, order: Order, kind: FolioKind) {
         if kind == FolioKind::Poisoned {
-            Index::free_in(&extent.meta, head, order, After::AsWas);
+            // Others may have found pages of it to be bad meanwhile.
+            if let Some(pages) = PfnRange::folio(head, order) {
+                self.distribute(extent, pages, After::AsWas);
+                self.settle_freed(extent, head, order);
+            }
             self.after_release();
         } else if let Some(word) = extent.word(head, order) {
             self.dissolve(FolioRef { pgmap: self, extent, word, head }, order, After::AsWas);

@@ -38,21 +38,6 @@ fn offline_races_with_release() {
     });
 }
 
-/// Whoever gets the pages first has them, and they do not come back.
-#[test]
-fn offline_races_with_alloc() {
-    explore_up_to(1, || {
-        with_list(BLOCK, |pgmap| {
-            let (folio, begun) = race(pgmap, alloc, |pgmap| pgmap.offline(part()).unwrap());
-            if begun == Life::Drained {
-                assert!(folio.is_err(), "a page is handed out that had left");
-            }
-            drop(folio);
-            assert!(is_offline(pgmap), "a page that was given back is free");
-        });
-    });
-}
-
 /// Edge `poison`: pages that are taken back as their folio ends do not stay offline.
 #[test]
 fn online_races_with_release() {
