@@ -460,8 +460,9 @@ impl<O: PgmapOps> PgmapCore<O> {
         head: Pfn,
         order: Order,
     ) -> FolioRef<'a, O> {
-        word.begin(order);
+        // Where there is a word there is data.
         self.begin_private(extent, head, order);
+        word.begin(order);
         FolioRef { pgmap: self, extent, word, head }
     }
 

@@ -415,10 +415,11 @@ impl<O: PgmapOps> FolioRef<'_, O> {
                 others = row.without_first();
             }
             if let Some(others) = others.and_then(|row| self.sabotage(row, from, cut)) {
-                self.extent.begin_row(others.head, others.order, others.nr);
+                // Where there is a word there is data.
                 for head in others.heads() {
                     self.pgmap.begin_private(self.extent, head, others.order);
                 }
+                self.extent.begin_row(others.head, others.order, others.nr);
             }
         }
         first
@@ -564,10 +565,10 @@ impl<'a, O: PgmapOps> UniqueFolio<'a, O> {
         let ((mine, order, _), (other, _, _)) = (self.into_parts(), buddy.into_parts());
         let (low, high) = if is_low { (mine, other) } else { (other, mine) };
         // The upper word is zero before the lower one claims its pages.
-        high.pgmap.drop_private(high.extent, high.head, order);
         if !seeded!(MergeKeepsWord) {
             high.word.end();
         }
+        high.pgmap.drop_private(high.extent, high.head, order);
         // A block has a word for each order from 9 on, and a table that has one has them all.
         let to = low.sibling(low.head, grown).unwrap_or(low);
         low.extent.index().forget_clean(low.head, grown);

@@ -234,9 +234,12 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
     fn put(&mut self, folio: UniqueFolio<'a, O>, bit: u64, clean: u64) {
         let (at, order, _) = folio.into_parts();
         // The next holder finds data of its own.
-        if !seeded!(MagazineOldData) {
+        if size_of::<O::Private>() != 0 && !seeded!(MagazineOldData) {
+            // Where there is a word there is data.
+            at.word.end();
             self.pgmap.drop_private(at.extent, at.head, order);
             self.pgmap.begin_private(at.extent, at.head, order);
+            at.word.begin(order);
         }
         self.idle |= bit;
         self.clean = self.clean & !bit | clean;
@@ -279,8 +282,8 @@ impl<'a, O: PgmapOps> Magazine<'a, O> {
         // Ends: a bit is taken away on every turn.
         while let Some(rest) = bits.checked_sub(1) {
             if let Some((word, head)) = handful.unit(bits.trailing_zeros(), self.order) {
-                word.begin(self.order);
                 pgmap.begin_private(extent, head, self.order);
+                word.begin(self.order);
             }
             bits &= rest;
         }

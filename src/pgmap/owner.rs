@@ -297,11 +297,12 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// Gives the pages of a folio back to free space, and its owner data up.
     #[inline(always)]
     pub(super) fn dissolve(&self, at: FolioRef<'_, O>, order: Order, after: After) {
+        // Where there is a word there is data: should its `Drop` panic, the pages are lost.
+        at.word.end();
         self.drop_private(at.extent, at.head, order);
         if at.extent.withholds_any() {
             return self.dissolve_around(at.extent, at.head, order, after);
         }
-        at.word.end();
         // A free ends behind a fence, which is also the other half of the edge `dying`.
         Index::free_in(&at.extent.meta, at.head, order, after);
         // ORDERING(poison): Relaxed, behind the fence of the free.
