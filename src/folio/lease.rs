@@ -458,22 +458,45 @@ impl<O: PgmapOps, R> Lease<'_, '_, O, R> {
         if self.slot.0.raise(ENDING, flags).is_err() {
             return false;
         }
+        // The pin goes first, so that who finds the lease dead finds the folio without it; should
+        // the hook of a last put panic, the lease is dead all the same.
+        let _dead = Dying(self);
         if !seeded!(LeaseKeepsPin) {
             self.at.sub_owned(Count::Pins, 1);
         }
-        // The pin goes first, so that who finds the lease dead finds the folio without it.
+        true
+    }
+
+    fn say_dead(&self) {
         let before = self.slot.0.raise(DEAD, 0);
         if before.is_ok_and(|before| before & WAITED != 0) && !seeded!(DeadUnsaid) {
             self.at.pgmap.ops().park().unpark_all(ParkKey::Lease(self.at.head));
         }
-        true
+    }
+}
+
+/// A lease that ends: dead once this is dropped.
+struct Dying<'l, 'a, 's, O: PgmapOps, R>(&'l Lease<'a, 's, O, R>);
+
+impl<O: PgmapOps, R> Drop for Dying<'_, '_, '_, O, R> {
+    fn drop(&mut self) {
+        self.0.say_dead();
+    }
+}
+
+/// Retires the slot of a lease when it is dropped.
+struct Retiring<'l, 'a, 's, O: PgmapOps, R>(&'l Lease<'a, 's, O, R>);
+
+impl<O: PgmapOps, R> Drop for Retiring<'_, '_, '_, O, R> {
+    fn drop(&mut self) {
+        self.0.slot.0.retire();
     }
 }
 
 impl<O: PgmapOps, R> Drop for Lease<'_, '_, O, R> {
     fn drop(&mut self) {
-        self.end();
-        self.slot.0.retire();
+        let slot = Retiring(self);
+        slot.0.end();
     }
 }
 
