@@ -337,7 +337,9 @@ impl<'m> DynamicCapacity<'m> {
             let Some(part) = part_of(&record, pages, tag) else { continue };
             gone_fn(part);
             nr_pages = nr_pages.saturating_add(part.nr_pages());
-            let [low, high] = around(record.pages, part)
+            let [low, high] = record
+                .pages
+                .around(part)
                 .map(|piece| piece.map(|pages| CapacityRecord { pages, ..record }));
             slot.0 = low.or(high).map(|record| Entry { record, is_pending: false });
             rest = rest.or(low.and(high));
@@ -444,13 +446,6 @@ fn part_of(record: &CapacityRecord, pages: PfnRange, tag: [u8; 16]) -> Option<Pf
         return None;
     }
     if record.is_tagged() { Some(record.pages) } else { record.pages.intersection(pages) }
-}
-
-/// Returns what is left of `whole` below and above `part`.
-fn around(whole: PfnRange, part: PfnRange) -> [Option<PfnRange>; 2] {
-    let below = part.start().checked_sub(1).and_then(|last| PfnRange::between(whole.start(), last));
-    let above = part.last().checked_add(1).and_then(|next| PfnRange::between(next, whole.last()));
-    [below, above]
 }
 
 impl fmt::Debug for DynamicCapacity<'_> {

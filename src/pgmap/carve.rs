@@ -149,10 +149,7 @@ impl Cut {
         if !whole.contains_range(part) {
             return None;
         }
-        let before =
-            part.start().checked_sub(1).and_then(|last| PfnRange::between(whole.start(), last));
-        let behind =
-            part.last().checked_add(1).and_then(|next| PfnRange::between(next, whole.last()));
+        let [before, behind] = whole.around(part);
         Some(Self { before, part, behind, max })
     }
 

@@ -139,6 +139,13 @@ impl PfnRange {
         }
     }
 
+    /// Returns what is left of this run below and above `part`.
+    pub(crate) fn around(self, part: Self) -> [Option<Self>; 2] {
+        let below = part.start().checked_sub(1).and_then(|last| Self::between(self.start, last));
+        let above = part.last().checked_add(1).and_then(|next| Self::between(next, self.last()));
+        [below, above]
+    }
+
     /// Returns the largest folios that tile this run exactly, ascending.
     ///
     /// ```
