@@ -125,7 +125,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         if self.core.is_dying() {
             return Err(ClaimError::Dying);
         }
-        let extent = self.core().extents().find(|extent| extent.range().contains_range(range));
+        let extent = self.core.extent_with(range);
         let extent = extent.ok_or(ClaimError::Outside { range })?;
         if self.core.is_closed(extent) {
             return Err(ClaimError::Dying);

@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::ops::PgmapOps;
 use super::owner::PgmapCore;
-use crate::meta::word::Kind;
+use super::withheld::is_withheld;
 use crate::units::{Order, Pfn, PfnRange};
 
 /// A map of the extents, a character for an equal share of the pages.
@@ -71,7 +71,7 @@ impl<O: PgmapOps> Map<'_, O> {
     fn character(&self, part: PfnRange) -> char {
         let Some(extent) = self.pgmap.core().extent_of(part.start()) else { return '?' };
         let mut smallest: Option<Order> = None;
-        let mut is_withheld = false;
+        let mut has_withheld = false;
         let mut next = Some(part.start());
         // Ends: `next` grows on every turn, up to the end of the part.
         while let Some(pfn) = next {
@@ -80,8 +80,8 @@ impl<O: PgmapOps> Map<'_, O> {
                 (Some(run), _) => Some(run.last()),
                 (None, Some(found)) => {
                     let order = found.bits.order();
-                    if matches!(found.bits.kind(), Kind::Poisoned | Kind::Offline) {
-                        is_withheld = true;
+                    if is_withheld(found.bits.kind()) {
+                        has_withheld = true;
                     } else {
                         smallest = Some(smallest.map_or(order, |smallest| smallest.min(order)));
                     }
@@ -92,7 +92,7 @@ impl<O: PgmapOps> Map<'_, O> {
             next = end.and_then(|end| end.checked_add(1)).filter(|&pfn| pfn <= part.last());
         }
         match smallest {
-            None if is_withheld => 'x',
+            None if has_withheld => 'x',
             None => '.',
             Some(Order::REGION) => '#',
             Some(order) if Order::BLOCK <= order => '=',

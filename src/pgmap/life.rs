@@ -3,6 +3,7 @@
 use super::extent::{Extent, Found};
 use super::info::{FolioInfo, FolioKind};
 use super::owner::Core;
+use super::withheld::is_withheld;
 use crate::meta::word::Kind;
 use crate::sync::{AtomicU64, Ordering, ParkKey, const_unless_loom, fence};
 use crate::units::Pfn;
@@ -229,7 +230,7 @@ impl Core {
 
 /// Returns whether a folio of that kind keeps its pgmap from being drained.
 const fn is_in_the_way(kind: Kind) -> bool {
-    !matches!(kind, Kind::Retired | Kind::Poisoned | Kind::Offline)
+    !matches!(kind, Kind::Retired) && !is_withheld(kind)
 }
 
 impl Extent {

@@ -13,7 +13,7 @@ use super::life::{Life, StillBusy};
 use super::ops::PgmapOps;
 use super::owner::PgmapCore;
 use super::wait::DrainError;
-use super::withheld::{Entry, Tile};
+use super::withheld::{Entry, Tile, is_withheld};
 use crate::meta::word::Kind;
 use crate::sync::{Ordering, fence};
 use crate::units::{Pfn, PfnRange};
@@ -155,7 +155,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// no hook.
     pub fn offline(&self, range: PfnRange) -> Result<Life, OfflineError> {
         let outside = OfflineError::Outside { range };
-        let extent = self.extent_with(range).ok_or(outside)?;
+        let extent = self.core().extent_with(range).ok_or(outside)?;
         let guard = extent.withheld.try_lock().ok_or(OfflineError::Contended { range })?;
         let needed = extent.online_runs(range).flat_map(chunks).count();
         let (_, left) = extent.room();
@@ -196,7 +196,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// As for [`PgmapCore::offline`].
     pub fn online(&self, range: PfnRange) -> Result<(), OnlineError> {
         let outside = OnlineError::Outside { range };
-        let extent = self.extent_with(range).ok_or(outside)?;
+        let extent = self.core().extent_with(range).ok_or(outside)?;
         let guard = extent.withheld.try_lock().ok_or(OnlineError::Contended { range })?;
         if let Some(run) = extent.online_runs(range).next() {
             return Err(OnlineError::NotOffline { pfn: run.start() });
@@ -261,7 +261,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// Anywhere; takes the lock of the extent's list for a moment, if a page seems not to be.
     /// Walks the range.
     pub fn offline_state(&self, range: PfnRange) -> Option<Life> {
-        Some(self.extent_with(range)?.offline_life(range))
+        Some(self.core().extent_with(range)?.offline_life(range))
     }
 
     /// Calls `each_fn` with every folio in use of which `range` has pages: what keeps them from
@@ -274,7 +274,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     ///
     /// As for [`PgmapCore::for_each_busy`].
     pub fn for_each_busy_in(&self, range: PfnRange, mut each_fn: impl FnMut(StillBusy)) {
-        let Some(extent) = self.extent_with(range) else { return };
+        let Some(extent) = self.core().extent_with(range) else { return };
         let mut rest = Some(range);
         // Ends: `rest` begins behind the folio that was found.
         while let Some(busy) = rest.and_then(|rest| extent.first_in_use(rest)) {
@@ -320,7 +320,7 @@ impl<O: PgmapOps> PgmapCore<O> {
 
     fn wait_range(&self, range: PfnRange, deadline: Option<u64>) -> Result<(), DrainError> {
         let pfn = range.start();
-        let key = self.extent_with(range).ok_or(DrainError::Outside { pfn })?.offline_key();
+        let key = self.core().extent_with(range).ok_or(DrainError::Outside { pfn })?.offline_key();
         let over = self.wait_for(key, deadline, || match self.offline_state(range) {
             // The whole extent has left.
             None | Some(Life::Drained) => Some(Ok(())),
@@ -328,13 +328,9 @@ impl<O: PgmapOps> PgmapCore<O> {
             Some(Life::Dying) => None,
         });
         over.unwrap_or_else(|| {
-            let busy = self.extent_with(range).and_then(|extent| extent.first_in_use(range));
+            let busy = self.core().extent_with(range).and_then(|extent| extent.first_in_use(range));
             busy.map_or(Ok(()), |busy| Err(DrainError::Busy(busy)))
         })
-    }
-
-    fn extent_with(&self, range: PfnRange) -> Option<&Extent> {
-        self.core().extent_of(range.start()).filter(|it| it.range().contains_range(range))
     }
 }
 
@@ -385,7 +381,7 @@ impl Extent {
             let chunk = self.index().chunk(pfn);
             let found = if chunk.is_free { None } else { self.find(pfn) };
             next = match found {
-                Some(found) if matches!(found.bits.kind(), Kind::Offline | Kind::Poisoned) => {
+                Some(found) if is_withheld(found.bits.kind()) => {
                     found.head.checked_add(found.bits.order().nr_pages())
                 }
                 Some(found) => {
@@ -419,11 +415,8 @@ fn is_met(entry: Entry, range: PfnRange) -> bool {
 
 /// Yields what stays of an entry when the pages of `range` are online.
 fn around(entry: Entry, range: PfnRange) -> impl Iterator<Item = Entry> {
-    let (first, last) = (entry.pages.start(), entry.pages.last());
-    let before = range.start().checked_sub(1).and_then(|last| PfnRange::between(first, last));
-    let behind = range.last().checked_add(1).and_then(|first| PfnRange::between(first, last));
     let is_cut = is_met(entry, range) && !seeded!(OnlineTakesAll);
-    let rest = [before, behind].into_iter().flatten().filter(move |_| is_cut);
+    let rest = entry.pages.around(range).into_iter().flatten().filter(move |_| is_cut);
     rest.flat_map(chunks).map(move |pages| Entry { pages, ..entry })
 }
 

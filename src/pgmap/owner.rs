@@ -59,6 +59,11 @@ impl Core {
         self.extents().find(|extent| extent.range().contains(pfn))
     }
 
+    /// Returns the extent that has all of `range`.
+    pub(super) fn extent_with(&self, range: PfnRange) -> Option<&Extent> {
+        self.extents().find(|extent| extent.range().contains_range(range))
+    }
+
     /// Returns the first extent that overlaps `range`.
     pub(crate) fn overlap(&self, range: PfnRange) -> Option<PfnRange> {
         self.extents().map(Extent::range).find(|extent| {

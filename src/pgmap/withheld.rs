@@ -89,6 +89,11 @@ pub(super) enum Isolation {
     Contended,
 }
 
+/// Returns whether a folio of that kind stands for pages that are withheld.
+pub(super) const fn is_withheld(kind: Kind) -> bool {
+    matches!(kind, Kind::Poisoned | Kind::Offline)
+}
+
 const fn region_bit(pfn: Pfn) -> u64 {
     1 << ((pfn.as_u64() >> Order::REGION.as_u8()) & 63)
 }
@@ -262,7 +267,7 @@ impl Extent {
     }
 
     /// Parks pages that the caller holds alone.
-    pub(super) fn withhold(&self, tile: Tile) {
+    fn withhold(&self, tile: Tile) {
         if let Some(word) = self.word(tile.head, tile.order) {
             word.begin(tile.order);
             word.park(tile.kind);
@@ -272,7 +277,7 @@ impl Extent {
     }
 
     /// Takes a tile back that was just parked, if it would not be any more; true if that is done.
-    pub(super) fn retake_stale(&self, tile: Tile) -> bool {
+    fn retake_stale(&self, tile: Tile) -> bool {
         if seeded!(QuarantineLooksOnce) {
             return false;
         }
@@ -341,12 +346,17 @@ impl<O: PgmapOps> PgmapCore<O> {
             break;
         }
         if let Isolation::Done(tile) = isolation {
-            extent.withhold(tile);
-            if let Some(pages) = tile.pages().filter(|_| extent.retake_stale(tile)) {
-                self.distribute(extent, pages, After::Dirty);
-            }
+            self.park_tile(extent, tile);
         }
         isolation
+    }
+
+    /// Parks pages that the caller holds alone, as a tile unless the list says otherwise by then.
+    pub(super) fn park_tile(&self, extent: &Extent, tile: Tile) {
+        extent.withhold(tile);
+        if let Some(pages) = tile.pages().filter(|_| extent.retake_stale(tile)) {
+            self.distribute(extent, pages, After::Dirty);
+        }
     }
 
     /// Wakes those who wait for pages to be offline; the caller holds no lock.

@@ -1,6 +1,6 @@
 //! Reading an image: claims of all its folios first, which can be undone, and then their states.
 
-use super::{FolioRecord, Image, ImportError, Imported, Orphan};
+use super::{FolioRecord, Image, ImportError, Imported, Orphan, Part};
 use crate::meta::word::Kind;
 use crate::pgmap::extent::Extent;
 use crate::pgmap::folio_ref::FolioRef;
@@ -84,9 +84,17 @@ impl<O: PgmapOps> PgmapCore<O> {
 
     /// Yields the folios of a verified image, with their extents.
     fn records<'a>(&'a self, image: &Image<'_>) -> impl Iterator<Item = (&'a Extent, FolioRecord)> {
-        let parts = image.parts().flatten();
-        let parts = parts.filter_map(|part| Some((self.extent_of_part(&part)?, part)));
+        let parts = self.parts(image);
         parts.flat_map(|(extent, part)| part.folios().flatten().map(move |record| (extent, record)))
+    }
+
+    /// Yields the parts of a verified image, with their extents.
+    fn parts<'a, 'b>(
+        &'a self,
+        image: &Image<'b>,
+    ) -> impl Iterator<Item = (&'a Extent, Part<'b>)> + use<'a, 'b, O> {
+        let parts = image.parts().flatten();
+        parts.filter_map(|part| Some((self.extent_of_part(&part)?, part)))
     }
 
     /// Takes the pages of a folio and begins it, held alone; of a quarantine it takes the pages.
@@ -136,8 +144,7 @@ impl<O: PgmapOps> PgmapCore<O> {
 
     /// Yields the bad pages of a verified image, with their extents.
     fn bad_pages<'a>(&'a self, image: &Image<'_>) -> impl Iterator<Item = (&'a Extent, Pfn)> {
-        let parts = image.parts().flatten();
-        let parts = parts.filter_map(|part| Some((self.extent_of_part(&part)?, part)));
+        let parts = self.parts(image);
         parts.flat_map(|(extent, part)| part.bad().map(move |pfn| (extent, pfn)))
     }
 
@@ -145,13 +152,8 @@ impl<O: PgmapOps> PgmapCore<O> {
     fn settle_record<'a>(&'a self, extent: &'a Extent, record: &FolioRecord) {
         let FolioRecord { head, order, kind, counts, .. } = *record;
         if kind == FolioKind::Poisoned {
-            let tile = Tile { head, order, kind: Kind::Poisoned };
-            extent.withhold(tile);
             // Somebody may have repaired it meanwhile.
-            if let Some(pages) = tile.pages().filter(|_| extent.retake_stale(tile)) {
-                self.distribute(extent, pages, After::Dirty);
-            }
-            return self.after_release();
+            return self.park_tile(extent, Tile { head, order, kind: Kind::Poisoned });
         }
         let Some(word) = extent.word(head, order) else { return };
         let at = FolioRef { pgmap: self, extent, word, head };
