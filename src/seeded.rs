@@ -320,6 +320,8 @@ concurrent {
     NeitherCoalesces,
     /// a waiter does not look again once it has registered
     LostWakeUp,
+    /// a tile is taken back whatever its order is by now
+    RetakenInexactly,
     /// the waiter flag is cleared after the wake-up
     WaiterClearedLate,
     /// a waiter that gives up takes the registration of others along

@@ -293,7 +293,11 @@ impl Extent {
     /// may have retaken it in the meantime, and have parked less or more at the same head.
     pub(super) fn retake(&self, tile: Tile) -> bool {
         let Some(word) = self.word(tile.head, tile.order) else { return false };
-        let is_taken = word.claim_exactly(tile.kind, tile.order);
+        let is_taken = if seeded!(RetakenInexactly) {
+            word.claim(tile.kind).is_ok()
+        } else {
+            word.claim_exactly(tile.kind, tile.order)
+        };
         if is_taken {
             word.end();
         }

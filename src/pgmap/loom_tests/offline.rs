@@ -1,11 +1,13 @@
 //! Pages that are given back: one that goes free, is taken or is taken back at the very moment.
 //!
-//! There are no tables, so that pages take their block along. One switch against the order of the
+//! Where there are no tables, pages take their block along. One switch against the order of the
 //! threads is allowed: the list is read so often that two take minutes, and the edges are those of
 //! bad pages, whose models allow three.
 
-use super::poison::with_list;
+use super::poison::{with_list, with_list_and_tables};
 use super::*;
+use crate::meta::word::Kind;
+use crate::pgmap::withheld::Tile;
 use crate::pgmap::{DrainError, FolioKind, PageInfo};
 use crate::sync::models::{explore_up_to, race};
 
@@ -85,6 +87,33 @@ fn wait_for_offline_races_with_online() {
             let (end, _) = race(pgmap, wait_fn, |pgmap| pgmap.online(part()).unwrap());
             assert_eq!(end, Err(DrainError::NotKilled));
             drop(folio);
+        });
+    });
+}
+
+/// Two retake the pages that were parked: the one that parked them, whose look at the list comes
+/// late, and the one that has some of them back. Nobody frees a page twice, or one that stays.
+#[test]
+fn online_of_a_part_races_with_parking() {
+    explore_up_to(2, || {
+        with_list_and_tables(BLOCK, Tables::Budget(1), |pgmap| {
+            let order = Order::new(1).unwrap();
+            let folio = pgmap.alloc(order).unwrap();
+            let (head, pair, second) = (folio.head(), folio.range(), pages(1, 1));
+            assert_eq!(pair, pages(0, 2));
+            pgmap.offline(pair).unwrap();
+            // What a release does with the pages once they have no word.
+            let extent = pgmap.core().extent_of(head).unwrap();
+            extent.word(head, order).unwrap().end();
+            core::mem::forget(folio);
+            let park_fn = move |pgmap: &Shared| {
+                pgmap.park_tile(extent, Tile { head, order, kind: Kind::Offline });
+            };
+            let (_, back) = race(pgmap, park_fn, move |pgmap| pgmap.online(second));
+            assert_eq!(back, Ok(()));
+            assert_eq!(pgmap.query(second.start()), PageInfo::Free, "a page is lost");
+            let PageInfo::Folio(first) = pgmap.query(head) else { panic!("a page came back") };
+            assert_eq!((first.kind, first.order), (FolioKind::Offline, Order::ZERO));
         });
     });
 }

@@ -10,12 +10,21 @@ const BAD: Pfn = Pfn::new(7);
 
 /// Runs one execution of a model on a block, or two, with room for a bad page.
 pub(super) fn with_list(nr_pages: u64, model_fn: impl FnOnce(&Arc<Shared>)) {
+    with_list_and_tables(nr_pages, Tables::Budget(0), model_fn);
+}
+
+/// As above, with blocks that can be fractured.
+pub(super) fn with_list_and_tables(
+    nr_pages: u64,
+    tables: Tables,
+    model_fn: impl FnOnce(&Arc<Shared>),
+) {
     let range = pages(0, nr_pages);
-    let nr_lines = MetaSize::of(range, Tables::Budget(0)).poison(8).lines();
+    let nr_lines = MetaSize::of(range, tables).poison(8).lines();
     let lines: Box<[MetaLine]> = (0..nr_lines).map(|_| MetaLine::default()).collect();
     lend(lines, |lines| {
         with_bare(Policy::generic(), |pgmap| {
-            add_extent(pgmap, range, lines, Attach::Zeroed);
+            pgmap.add_extent(range, ExtentAttrs::NEW, tables, lines, Attach::Zeroed).unwrap();
             model_fn(pgmap);
         });
     });
