@@ -151,8 +151,9 @@ mod zone;
 
 pub use folio::{
     Busy, BusyAll, CloneError, CountError, Folio, FolioMap, FolioPin, FolioSet, FolioWait, Lease,
-    LeaseError, LeaseInfo, LeaseSlot, LeaseState, Leases, PinError, PinKind, Put, RawFolio, RawMap,
-    RawPin, Revocation, Revoke, RevokeError, RevokeSlot, RevokeWaitError, WaitError,
+    LeaseError, LeaseInfo, LeaseSlot, LeaseState, Leases, PinError, PinKind, Put, RangeWait,
+    RawFolio, RawMap, RawPin, Revocation, Revoke, RevokeError, RevokeSlot, RevokeWaitError,
+    WaitError,
 };
 pub use map::{
     Access, AddressSpace, CutError, Entry, Fracture, FractureError, FractureReason, Fractured,

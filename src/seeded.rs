@@ -318,10 +318,12 @@ concurrent {
     UnfreezeWrongCount,
     /// two buddies are freed at once, and neither sees the other
     NeitherCoalesces,
-    /// a waiter does not look again once it has registered
-    LostWakeUp,
+    /// a waiter for a range does not look again once it has registered
+    RangeLooksOnce,
     /// a tile is taken back whatever its order is by now
     RetakenInexactly,
+    /// a waiter does not look again once it has registered
+    LostWakeUp,
     /// the waiter flag is cleared after the wake-up
     WaiterClearedLate,
     /// a waiter that gives up takes the registration of others along

@@ -23,5 +23,7 @@ mod folios;
 mod futures;
 #[path = "waits/load.rs"]
 mod load;
+#[path = "waits/ranges.rs"]
+mod ranges;
 #[path = "waits/removal.rs"]
 mod removal;

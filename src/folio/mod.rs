@@ -13,6 +13,7 @@ mod raw;
 mod revoke;
 mod set;
 mod wait;
+mod wait_range;
 
 #[cfg(all(test, loom))]
 mod loom_tests;
@@ -29,3 +30,4 @@ pub use raw::{Put, RawFolio, RawMap, RawPin};
 pub use revoke::{Revocation, RevokeError, RevokeSlot, RevokeWaitError};
 pub use set::{CloneError, FolioSet};
 pub use wait::{FolioWait, WaitError};
+pub use wait_range::RangeWait;

@@ -35,7 +35,7 @@ impl core::error::Error for WaitError {}
 
 /// What a holder of one reference waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Until {
+pub(super) enum Until {
     /// The reference is the only count.
     Idle,
     /// There are no pins.
@@ -56,14 +56,14 @@ impl<O: PgmapOps> FolioRef<'_, O> {
         self.pgmap.ops().park()
     }
 
-    const fn key(&self) -> ParkKey {
+    pub(super) const fn key(&self) -> ParkKey {
         ParkKey::Folio(self.head)
     }
 
     /// Takes the registration of a waiter away that gives up. It may be that of others as well, so
     /// they are woken and register again.
     #[cold]
-    fn unregister_waiter(&self) {
+    pub(super) fn unregister_waiter(&self) {
         if self.word.clear_waiter() && !seeded!(GivingUpWakesNobody) {
             self.wake(true);
         }
@@ -271,6 +271,6 @@ impl<O: PgmapOps> fmt::Debug for FolioWait<'_, '_, O> {
     }
 }
 
-fn sleep(sleep: Sleep<'_>) {
+pub(super) fn sleep(sleep: Sleep<'_>) {
     sleep.sleep();
 }

@@ -207,6 +207,27 @@ impl Extent {
         loop {
             let head = block_head.checked_add(page as u64)?;
             let found = self.candidate(table.word(page), head, pfn);
+    /// Yields the folios with pages of `range`, which the extent has, as they are when they are
+    /// reached. What is free is passed in large steps.
+    pub(crate) fn folios_in(&self, range: PfnRange) -> impl Iterator<Item = Found<'_>> {
+        let mut next = Some(range.start());
+        core::iter::from_fn(move || {
+            // Ends: `next` grows on every turn, up to the end of the range.
+            while let Some(pfn) = next.filter(|&pfn| pfn <= range.last()) {
+                let chunk = self.index().chunk(pfn);
+                let found = if chunk.is_free { None } else { self.find(pfn) };
+                next = match found {
+                    Some(found) => found.head.checked_add(found.bits.order().nr_pages()),
+                    None => pfn.checked_add(if chunk.is_free { chunk.nr_pages } else { 1 }),
+                };
+                if found.is_some() {
+                    return found;
+                }
+            }
+            None
+        })
+    }
+
             if found.is_some_and(|found| found.bits.order() < Order::BLOCK) {
                 return found;
             }

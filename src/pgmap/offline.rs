@@ -233,17 +233,8 @@ impl<O: PgmapOps> PgmapCore<O> {
 
     /// Frees those pages of `range` that are parked as offline and are not to be any more.
     fn lift_offline(&self, extent: &Extent, range: PfnRange) {
-        let mut next = Some(range.start());
-        // Ends: `next` grows on every turn, up to the end of the range.
-        while let Some(pfn) = next.filter(|&pfn| pfn <= range.last()) {
-            let chunk = extent.index().chunk(pfn);
-            let found = if chunk.is_free { None } else { extent.find(pfn) };
-            let Some(found) = found else {
-                next = pfn.checked_add(if chunk.is_free { chunk.nr_pages } else { 1 });
-                continue;
-            };
+        for found in extent.folios_in(range) {
             let tile = Tile { head: found.head, order: found.bits.order(), kind: Kind::Offline };
-            next = tile.end();
             let is_offline = found.bits.kind() == Kind::Offline;
             // Where somebody else retakes it, that is behind our fence, and the list is read anew.
             if let Some(pages) = tile.pages().filter(|_| is_offline && extent.retake(tile)) {

@@ -86,22 +86,7 @@ impl Stats {
 impl Extent {
     /// Calls `each_fn` with every folio, in ascending order, as found on the way.
     pub(super) fn for_each_folio(&self, mut each_fn: impl FnMut(FolioInfo)) {
-        let range = self.range();
-        let mut next = Some(range.start());
-        // Ends: `next` grows on every turn, up to the end of the extent.
-        while let Some(pfn) = next {
-            let chunk = self.index().chunk(pfn);
-            let found = if chunk.is_free { None } else { self.find(pfn) };
-            let step = match found {
-                _ if chunk.is_free => chunk.nr_pages,
-                Some(found) if found.head == pfn => {
-                    each_fn(FolioInfo::new(pfn, found.bits));
-                    found.bits.order().nr_pages()
-                }
-                _ => 1,
-            };
-            next = pfn.checked_add(step).filter(|&pfn| pfn <= range.last());
-        }
+        self.folios_in(self.range()).for_each(|it| each_fn(FolioInfo::new(it.head, it.bits)));
     }
 
     fn add_stats(&self, stats: &mut Stats) {

@@ -137,6 +137,37 @@ fn the_end_of_a_pgmap_is_ready_once_it_is_there() {
     assert_eq!(bell.poll(&mut pin!(world.drained())), Poll::Ready(()));
 }
 
+#[test]
+fn a_future_of_a_range_goes_from_folio_to_folio() {
+    let (world, bell) = (world(), bell!());
+    let (first, second) = (folio(world, 0x1000, 3), folio(world, 0x1200, 9));
+    let (pins, map) = ([pin_of(&first), pin_of(&second)], second.map(1).unwrap());
+    let range = crate::world::range(0x1000, 1024);
+    let (mut idle, mut unpinned) = (pin!(world.idle_in(range)), pin!(world.unpinned_in(range)));
+    assert_eq!(bell.poll(&mut idle), Poll::Pending);
+    assert_eq!(bell.poll(&mut unpinned), Poll::Pending);
+    pins.into_iter().for_each(drop);
+    assert!(bell.rings() >= 2, "both are to look");
+    assert_eq!(bell.poll(&mut unpinned), Poll::Ready(()));
+    assert_eq!(bell.poll(&mut idle), Poll::Pending);
+    drop(first);
+    assert_eq!(bell.poll(&mut idle), Poll::Pending);
+    let rings = bell.rings();
+    drop(second);
+    assert!(rings < bell.rings());
+    assert_eq!(bell.poll(&mut idle), Poll::Ready(()));
+    // Given up, it leaves nothing.
+    let image = world.image();
+    let reference = world.try_get(range.last()).unwrap();
+    {
+        let mut given_up = pin!(world.idle_in(range));
+        assert_eq!(bell.poll(&mut given_up), Poll::Pending);
+    }
+    drop(reference);
+    assert!(world.image() == image, "something stays registered");
+    drop(map);
+}
+
 /// What an embedder gets who replaces nothing.
 #[test]
 fn without_a_queue_a_future_is_polled_again_and_again() {

@@ -343,6 +343,64 @@ super::shims! {
         folio.wait_unpinned_with(deadline, sleep_fn)
     }
 
+    /// Shim of `PgmapCore::wait_idle_in`.
+    fn shim_pgmap_core_wait_idle_in(pgmap: Core, range: PfnRange) {
+        pgmap.wait_idle_in(range)
+    }
+
+    /// Shim of `PgmapCore::wait_idle_in_until`.
+    fn shim_pgmap_core_wait_idle_in_until(
+        pgmap: Core,
+        range: PfnRange,
+        deadline: u64,
+    ) -> Result<(), WaitError> {
+        pgmap.wait_idle_in_until(range, deadline)
+    }
+
+    /// Shim of `PgmapCore::wait_idle_in_with`.
+    fn shim_pgmap_core_wait_idle_in_with(
+        pgmap: Core,
+        range: PfnRange,
+        deadline: Option<u64>,
+        sleep_fn: fn(Sleep<'_>),
+    ) -> Result<(), WaitError> {
+        pgmap.wait_idle_in_with(range, deadline, sleep_fn)
+    }
+
+    /// Shim of `PgmapCore::idle_in`.
+    fn shim_pgmap_core_idle_in(pgmap: Core, range: PfnRange, cx: &mut Context<'_>) -> Poll<()> {
+        pin!(pgmap.idle_in(range)).poll(cx)
+    }
+
+    /// Shim of `PgmapCore::wait_unpinned_in`.
+    fn shim_pgmap_core_wait_unpinned_in(pgmap: Core, range: PfnRange) {
+        pgmap.wait_unpinned_in(range)
+    }
+
+    /// Shim of `PgmapCore::wait_unpinned_in_until`.
+    fn shim_pgmap_core_wait_unpinned_in_until(
+        pgmap: Core,
+        range: PfnRange,
+        deadline: u64,
+    ) -> Result<(), WaitError> {
+        pgmap.wait_unpinned_in_until(range, deadline)
+    }
+
+    /// Shim of `PgmapCore::wait_unpinned_in_with`.
+    fn shim_pgmap_core_wait_unpinned_in_with(
+        pgmap: Core,
+        range: PfnRange,
+        deadline: Option<u64>,
+        sleep_fn: fn(Sleep<'_>),
+    ) -> Result<(), WaitError> {
+        pgmap.wait_unpinned_in_with(range, deadline, sleep_fn)
+    }
+
+    /// Shim of `PgmapCore::unpinned_in`.
+    fn shim_pgmap_core_unpinned_in(pgmap: Core, range: PfnRange, cx: &mut Context<'_>) -> Poll<()> {
+        pin!(pgmap.unpinned_in(range)).poll(cx)
+    }
+
     /// Shim of `Folio::unpinned`, polled and dropped.
     fn shim_folio_unpinned(folio: &Shared, cx: &mut Context<'_>) -> Poll<()> {
         pin!(folio.unpinned()).poll(cx)

@@ -62,6 +62,36 @@ fn wait_races_with_drop() {
     });
 }
 
+/// Edge `use-before-free`: as above, for one who waits for a range and holds nothing of it.
+/// Weakening the fence at the end of the walk breaks it.
+#[test]
+fn wait_for_a_range_races_with_drop() {
+    explore(|| {
+        with_folio(|pgmap, folio| {
+            let (range, map) = (folio.range(), folio.map(1).unwrap());
+            let wait_fn = move |pgmap: &Shared| {
+                pgmap.wait_idle_in(range);
+                pgmap.ops().write(range);
+            };
+            race(pgmap, wait_fn, |_| use_and_drop(folio));
+            drop(map);
+            assert_freed(pgmap);
+        });
+    });
+}
+
+/// A wait for a range ends when its folio does.
+#[test]
+fn wait_for_a_range_races_with_last_put() {
+    explore_up_to(2, || {
+        with_folio(|pgmap, folio| {
+            let range = folio.range();
+            race(pgmap, move |pgmap| pgmap.wait_idle_in(range), |_| use_and_drop(folio));
+            assert_freed(pgmap);
+        });
+    });
+}
+
 /// Two who are waited for; the first one's wake-up does not cost the second one's.
 #[test]
 fn wait_races_with_drop_and_unpin() {
