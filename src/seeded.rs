@@ -342,6 +342,8 @@ concurrent {
     EndUnfenced,
     /// a slot that is used again is named before it is seen to be full
     SlotNameRelaxed,
+    /// what was read of a trie that changed meanwhile is believed
+    TrieBelieved,
     /// whoever lowers a hint does not look at the free bits again
     HintClearedAfterRefill,
     /// a claim that is undone raises no hints

@@ -105,11 +105,12 @@ pub(crate) const fn page_bit(pfn: Pfn) -> usize {
 
 /// Which regions and blocks an extent touches.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(crate) struct Geometry {
     range: PfnRange,
     first_block: u64,
-    nr_blocks: usize,
     first_region: u64,
+    nr_blocks: usize,
     nr_regions: usize,
 }
 
@@ -211,8 +212,15 @@ impl Geometry {
 
 /// Offsets of everything, in lines.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(crate) struct Layout {
+    // What a lookup reads.
     pub(super) nr_tables: u32,
+    pub(super) slots: u64,
+    pub(super) indices: u64,
+    pub(super) bits: u64,
+    pub(super) tables: u64,
+    // The rest.
     /// A power of two.
     pub(super) nr_movers: u64,
     pub(super) root_words: u64,
@@ -220,11 +228,7 @@ pub(crate) struct Layout {
     pub(super) cpus: u64,
     pub(super) root: u64,
     pub(super) regions: u64,
-    pub(super) slots: u64,
-    pub(super) indices: u64,
     pub(super) owners: u64,
-    pub(super) bits: u64,
-    pub(super) tables: u64,
     pub(super) nr_lines: u64,
 }
 

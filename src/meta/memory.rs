@@ -55,14 +55,17 @@ mod def {
     ///
     /// 1. `lines` has at least `layout.nr_lines` elements, and `first` is the first of them.
     /// 2. `layout` was made for `geometry`.
+    ///
+    /// What a lookup reads comes first, side by side: among many extents each line of it is far.
     #[derive(Debug)]
+    #[repr(C)]
     pub(crate) struct Meta {
         lines: Lent<[MetaLine]>,
-        first: Lent<MetaLine>,
-        layout: Layout,
         geometry: Geometry,
         /// Whether the caller's promise of zeroes is relied on.
         trusted: bool,
+        layout: Layout,
+        first: Lent<MetaLine>,
     }
 
     impl Meta {

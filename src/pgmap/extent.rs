@@ -3,10 +3,11 @@
 use core::fmt;
 
 use super::life::End;
+use super::trie::Node;
 use super::withheld::Withheld;
 use crate::meta::word::{Bits, Word};
 use crate::meta::{BLOCK_PAGES, Block, Meta, PAGE_LEVELS, PrivateMem, REGION_BLOCKS, page_bit};
-use crate::sync::{FillOnce, Link, const_unless_loom};
+use crate::sync::{AtomicU64, FillOnce, Link, const_unless_loom};
 use crate::units::{Order, Pfn, PfnRange};
 use crate::zone::Index;
 
@@ -55,10 +56,18 @@ pub enum Attach {
 /// The place of one extent in the table that the caller lends to a pgmap.
 ///
 /// A slot serves one extent at a time. Pgmaps may share a table.
+#[repr(C, align(64))]
 pub struct ExtentSlot {
+    // What a lookup reads begins at a line.
+    /// The slot of the next lower extent.
+    pub(super) below: AtomicU64,
+    pub(super) extent: FillOnce<Extent>,
+    /// The slot of the next higher extent.
+    pub(super) above: AtomicU64,
     /// The next slot of the same pgmap, plus one.
     pub(super) next: Link,
-    pub(super) extent: FillOnce<Extent>,
+    /// A node of the way from a page to its extent.
+    pub(super) node: Node,
 }
 
 impl ExtentSlot {
@@ -66,7 +75,13 @@ impl ExtentSlot {
         /// Creates an empty slot.
         #[must_use]
         pub const fn new() -> Self {
-            Self { next: Link::new(), extent: FillOnce::new() }
+            Self {
+                below: AtomicU64::new(0),
+                extent: FillOnce::new(),
+                above: AtomicU64::new(0),
+                next: Link::new(),
+                node: Node::new(),
+            }
         }
     }
 
@@ -108,6 +123,7 @@ impl fmt::Debug for ExtentSlot {
 
 /// A contributed range with its metadata.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Extent {
     pub(crate) meta: Meta,
     pub(crate) attrs: ExtentAttrs,
@@ -191,22 +207,6 @@ impl Extent {
         found.or_else(|| self.find_in_table(block, pfn)).or_else(|| self.find_above(block, pfn))
     }
 
-    #[inline]
-    fn candidate<'a>(&self, word: Word<'a>, head: Pfn, pfn: Pfn) -> Option<Found<'a>> {
-        let bits = word.read();
-        let is_cover = bits.raw() != 0 && bits.is_folio() && covers(head, bits.order(), pfn);
-        is_cover.then_some(Found { word, head, bits })
-    }
-
-    #[inline]
-    fn find_in_table(&self, block: Block, pfn: Pfn) -> Option<Found<'_>> {
-        let table = self.meta.table_of(block)?;
-        let block_head = self.meta.geometry().block_head(block);
-        let mut page = page_bit(pfn);
-        // Ends: every turn clears the lowest bit of `page`.
-        loop {
-            let head = block_head.checked_add(page as u64)?;
-            let found = self.candidate(table.word(page), head, pfn);
     /// Yields the folios with pages of `range`, which the extent has, as they are when they are
     /// reached. What is free is passed in large steps.
     pub(crate) fn folios_in(&self, range: PfnRange) -> impl Iterator<Item = Found<'_>> {
@@ -228,6 +228,22 @@ impl Extent {
         })
     }
 
+    #[inline]
+    fn candidate<'a>(&self, word: Word<'a>, head: Pfn, pfn: Pfn) -> Option<Found<'a>> {
+        let bits = word.read();
+        let is_cover = bits.raw() != 0 && bits.is_folio() && covers(head, bits.order(), pfn);
+        is_cover.then_some(Found { word, head, bits })
+    }
+
+    #[inline]
+    fn find_in_table(&self, block: Block, pfn: Pfn) -> Option<Found<'_>> {
+        let table = self.meta.table_of(block)?;
+        let block_head = self.meta.geometry().block_head(block);
+        let mut page = page_bit(pfn);
+        // Ends: every turn clears the lowest bit of `page`.
+        loop {
+            let head = block_head.checked_add(page as u64)?;
+            let found = self.candidate(table.word(page), head, pfn);
             if found.is_some_and(|found| found.bits.order() < Order::BLOCK) {
                 return found;
             }

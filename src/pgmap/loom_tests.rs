@@ -162,7 +162,7 @@ fn lines(range: PfnRange) -> Box<[MetaLine]> {
 
 /// Runs one execution of a model on an owner without extents.
 fn with_bare(policy: Policy, model_fn: impl FnOnce(&Arc<Shared>)) {
-    let slots: Vec<_> = (0..2).map(|_| ExtentSlot::new()).collect();
+    let slots: Vec<_> = (0..3).map(|_| ExtentSlot::new()).collect();
     lend(slots.into_boxed_slice(), |slots| {
         let owner = Owner {
             bytes: [Bytes::new(), Bytes::new()],

@@ -12,6 +12,7 @@
 //! | `fill-slot` | [`Pgmap::add_extent`] | every lookup | an extent is complete before it is found |
 //! | `fill-slot` | [`Pgmap::add_extent`], [`Pgmap::detach_extent`] | every lookup | a slot that is found by its name shows what it was filled with last |
 //! | `poison` | [`PgmapCore::poison`], [`PgmapCore::unpoison`] | every release, every quarantine | a page that is freed while it is poisoned is found by one side or the other |
+//! | `trie` | [`Pgmap::add_extent`], [`Pgmap::detach_extent`] | every lookup among several extents | an extent that is there is not missed, and one that has left is not found, because others come and go |
 //! | `condemn` | a deferred last put | [`PgmapCore::reap`] | the folio's word and link, and all uses of it |
 //! | `dying` | [`PgmapCore::kill`], [`PgmapCore::remove_extent`] | whoever completes a removal | what was taken by those who did not see the flag is seen |
 //! | `dying` | [`PgmapCore::kill`], [`PgmapCore::remove_extent`] | every allocation, every release | an allocation that missed the flag is seen by the scan, and the other way round |
@@ -47,6 +48,7 @@ mod remove;
 mod scrub;
 mod set;
 mod stats;
+mod trie;
 mod unique;
 mod wait;
 mod withheld;

@@ -11,6 +11,7 @@ use super::info::{FolioInfo, PageInfo};
 use super::life::End;
 use super::ops::{HookCx, PgmapOps};
 use super::policy::{HookContext, Policy};
+use super::trie::Trie;
 use super::unique::UniqueFolio;
 use crate::meta::Lent;
 use crate::meta::word::Kind;
@@ -23,6 +24,7 @@ pub(crate) struct Core {
     pub(super) slots: Lent<[ExtentSlot]>,
     /// The first slot of this pgmap, plus one.
     pub(super) first: Link,
+    pub(super) trie: Trie,
     pub(super) policy: Policy,
     pub(super) end: End,
     /// The condemned folios, linked through their own words.
@@ -33,8 +35,9 @@ pub(crate) struct Core {
     pub(super) condemned_pages: OwnLine<AtomicU64>,
     /// How often an allocation failed for want of memory.
     pub(super) shortages: OwnLine<AtomicU64>,
-    /// Held while an extent is added, or begins or ceases to leave.
-    pub(super) attach: Mutex<()>,
+    /// Held while an extent is added, or begins or ceases to leave; the slot of the lowest extent,
+    /// plus one.
+    pub(super) attach: Mutex<u64>,
 }
 
 impl Core {
@@ -55,13 +58,9 @@ impl Core {
         slot_named(self.slots.get(), self.first.get())?.extent()
     }
 
-    pub(crate) fn extent_of(&self, pfn: Pfn) -> Option<&Extent> {
-        self.extents().find(|extent| extent.range().contains(pfn))
-    }
-
     /// Returns the extent that has all of `range`.
     pub(super) fn extent_with(&self, range: PfnRange) -> Option<&Extent> {
-        self.extents().find(|extent| extent.range().contains_range(range))
+        self.extent_of(range.start()).filter(|extent| extent.range().contains_range(range))
     }
 
     /// Returns the first extent that overlaps `range`.

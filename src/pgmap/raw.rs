@@ -17,6 +17,7 @@ use super::owner::{Core, PgmapCore, slot_named};
 use super::policy::Policy;
 use super::remove::RemoveError;
 use super::set::{FolioDesc, UniqueSet};
+use super::trie::Trie;
 use super::unique::{RawUnique, UniqueFolio};
 use crate::meta::word::Kind;
 use crate::meta::{Geometry, Lent, Meta, MetaLine, MetaSize, PrivateMem, Tables};
@@ -60,6 +61,7 @@ macro_rules! new_pgmap {
             let core = Core {
                 slots,
                 first: Link::new(),
+                trie: Trie::new(),
                 policy,
                 end: End::new(),
                 condemned: OwnLine(AtomicU64::new(0)),
@@ -67,7 +69,7 @@ macro_rules! new_pgmap {
                 kept_pages: OwnLine(AtomicU64::new(0)),
                 condemned_pages: OwnLine(AtomicU64::new(0)),
                 shortages: OwnLine(AtomicU64::new(0)),
-                attach: Mutex::new(()),
+                attach: Mutex::new(0),
             };
             Self { inner: PgmapCore { core, ops, owner: PhantomData }, _lent: PhantomData }
         }
@@ -135,7 +137,7 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
         attach: Attach,
         private: &'m mut [MaybeUninit<O::Private>],
     ) -> Result<(), AddExtentError> {
-        let _attach = self.core.attach.lock();
+        let mut lowest = self.core.attach.lock();
         self.check_extent(range, tables, meta.len(), private.len())?;
         let (index, slot) = self.claim_slot()?;
 
@@ -155,7 +157,9 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
         extent.clear_withheld(is_trusted);
         extent.index().attach(attrs.contents == super::Contents::Zeroed);
         slot.fill(extent);
-        self.link_slot(u64::from(index).wrapping_add(1));
+        let name = u64::from(index).wrapping_add(1);
+        self.link_slot(name);
+        self.core.trie_insert(&mut lowest, name);
         Ok(())
     }
 

@@ -238,7 +238,7 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
     ///
     /// As for [`PgmapCore::remove_extent`].
     pub fn detach_extent(&self, pfn: Pfn) -> Result<Detached<'_, 'm, O>, RemoveError> {
-        let _attach = self.core().attach.lock();
+        let mut lowest = self.core().attach.lock();
         let extent = self.core().extent_of(pfn).ok_or(RemoveError::Outside { pfn })?;
         if !extent.end.is_dying() {
             return Err(RemoveError::NotDying { extent: extent.range() });
@@ -250,6 +250,7 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
             return Err(RemoveError::Busy(busy));
         }
         self.core().unlink_slot(extent.slot);
+        self.core().trie_remove(&mut lowest, u64::from(extent.slot).wrapping_add(1));
         Ok(Detached::new(self, extent.slot))
     }
 }

@@ -31,6 +31,7 @@ const FULL: u64 = 3;
 /// 1. `value` is written only by whoever turned `state` from `CLAIMED` into `WRITING`, which
 ///    happens once, before it becomes `FULL`.
 /// 2. `state` leaves `FULL` only by [`FillOnce::take`], when nobody reads any more.
+#[repr(C)]
 pub(crate) struct FillOnce<T> {
     state: AtomicU64,
     value: UnsafeCell<MaybeUninit<T>>,

@@ -72,6 +72,51 @@ fn add_extent_races_with_lookup() {
     });
 }
 
+/// Edge `trie`: an extent that comes below others is found wholly or not at all.
+#[test]
+fn add_extent_below_races_with_its_lookup() {
+    explore(|| add_extent_among([5, 9, 1], 1));
+}
+
+/// Edge `trie`: an extent that is there is found while one above it comes, which changes the
+/// root in its place.
+#[test]
+fn add_extent_above_races_with_lookup() {
+    explore(|| add_extent_among([5, 9, 13], 9));
+}
+
+/// Adds the last of three blocks while `looked` is looked up.
+fn add_extent_among(blocks: [u64; 3], looked: u64) {
+    let ranges = blocks.map(|start| pages(start * BLOCK, BLOCK));
+    let memory: Vec<_> = ranges.iter().flat_map(|&range| lines(range)).collect();
+    lend(memory.into_boxed_slice(), |lines| {
+        with_bare(Policy::generic(), move |pgmap| {
+            let nr_lines = lines.len() / ranges.len();
+            let mut lines = lines.chunks_exact_mut(nr_lines);
+            for range in &ranges[..2] {
+                add_extent(pgmap, *range, lines.next().unwrap(), Attach::Zeroed);
+            }
+            let last = lines.next().unwrap();
+            let look = |pgmap: &Shared, block| {
+                let extent = pgmap.core().extent_of(Pfn::new(block * BLOCK));
+                extent.map(|extent| extent.range())
+            };
+            let ((), found) = race(
+                pgmap,
+                move |pgmap| add_extent(pgmap, ranges[2], last, Attach::Zeroed),
+                move |pgmap| look(pgmap, looked),
+            );
+            let is_new = looked == blocks[2];
+            assert!(found.is_some() || is_new, "an extent that is there is not found");
+            assert!(found.is_none_or(|found| found.start() == Pfn::new(looked * BLOCK)));
+            loom::stop_exploring();
+            assert_eq!(blocks.map(|block| look(pgmap, block)), ranges.map(Some));
+            assert_eq!(look(pgmap, 3), None);
+            loom::explore();
+        });
+    });
+}
+
 /// Edge `fill-slot`: an owner is complete before a lookup finds it.
 #[test]
 fn register_races_with_lookup() {
