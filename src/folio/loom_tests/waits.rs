@@ -80,18 +80,6 @@ fn wait_for_a_range_races_with_drop() {
     });
 }
 
-/// A wait for a range ends when its folio does.
-#[test]
-fn wait_for_a_range_races_with_last_put() {
-    explore_up_to(2, || {
-        with_folio(|pgmap, folio| {
-            let range = folio.range();
-            race(pgmap, move |pgmap| pgmap.wait_idle_in(range), |_| use_and_drop(folio));
-            assert_freed(pgmap);
-        });
-    });
-}
-
 /// Two who are waited for; the first one's wake-up does not cost the second one's.
 #[test]
 fn wait_races_with_drop_and_unpin() {
