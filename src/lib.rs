@@ -175,13 +175,13 @@ pub use pgmap::Bare;
 pub use pgmap::{
     AddExtentError, AdoptError, AllocError, AllocPolicy, AnyFolio, AnyPin, Attach, CheckReport,
     ClaimError, Contents, Detached, DirSlot, Directory, DrainError, Drained, ExportError,
-    ExtentAttrs, ExtentDrained, ExtentSlot, FolioDesc, FolioInfo, FolioKind, FreeRangeError,
-    GetError, HookContext, HookCx, ImportError, Imported, LentMemory, Life, LongtermPins, Lookup,
-    Magazine, Map, MemoryType, MergeError, MergeReason, Migration, NewExtent, OfflineError, OnDrop,
-    OnlineError, Orphan, P2p, PageInfo, Pgmap, PgmapCore, PgmapOps, Pieces, PoisonError, Poisoned,
-    Policy, RawUnique, Reaped, RegisterError, RemoveError, ReviveError, Scrub, ScrubJob, ScrubWhen,
-    Scrubbed, SplitError, SplitReason, Stats, StillBusy, Tally, UniqueFolio, UniqueSet,
-    UnpoisonError,
+    ExtentAttrs, ExtentDrained, ExtentSlot, Failure, FolioDesc, FolioInfo, FolioKind,
+    FreeRangeError, GetError, HoldError, Holder, Holding, HookContext, HookCx, ImportError,
+    Imported, LentMemory, Life, LongtermPins, Lookup, Magazine, Map, MemoryType, MergeError,
+    MergeReason, Migration, NewExtent, OfflineError, OnDrop, OnlineError, Orphan, P2p, PageInfo,
+    Pgmap, PgmapCore, PgmapOps, Pieces, PoisonError, Poisoned, Policy, RawUnique, Reaped,
+    RegisterError, RemoveError, ReviveError, Scrub, ScrubJob, ScrubWhen, Scrubbed, SplitError,
+    SplitReason, Stats, StillBusy, Tally, Tighten, UniqueFolio, UniqueSet, UnpoisonError,
 };
 #[cfg(all(sched, not(all(test, loom))))]
 pub use sync::on_access;

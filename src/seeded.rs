@@ -188,6 +188,16 @@ sequential {
     LeaseKeepsPin,
     /// a lease that is refused keeps its slot
     LeaseSlotLost,
+    /// a holder that refuses pins does not look for those that are there
+    HolderSkipsScan,
+    /// the pinned folio that is named to a holder is not the first one
+    HolderNamesOther,
+    /// a second holder is attached
+    SecondHolder,
+    /// the policy stays tight when the holder has gone
+    DetachStaysTight,
+    /// a holder is told of failures although it was detached
+    HolderToldBehindEnd,
 }
 mapping {
     /// a leaf may be larger than the folio
@@ -376,6 +386,8 @@ concurrent {
     TakenUnderVisitor,
     /// the end of a lease wakes nobody
     DeadUnsaid,
+    /// a long-term pin does not ask again whether a holder came meanwhile
+    PinSlipsPastHolder,
 }
 }
 

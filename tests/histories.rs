@@ -133,6 +133,38 @@ fn all_short_histories_of_leases() {
 }
 
 #[test]
+fn all_short_histories_of_holders() {
+    // Two extents, of which the one with the higher pages was added first.
+    let begin = ["claim at=0x10 order=1", "publish token=@0", "claim at=0x4 order=0"];
+    let then = ["publish token=@1"];
+    let letters = [
+        "attach-holder tighten=refuse",
+        "attach-holder tighten=leases",
+        "detach-holder",
+        "pin token=@0 term=long",
+        "pin token=@1 term=short",
+        "pin-raw at=0x11 number=1 term=long",
+        "unpin token=@255",
+        "lease token=@1",
+        "poison at=0x11",
+        "remove-extent at=0x4",
+        "lose-extent at=0x11",
+        "kill",
+    ];
+    let begin: Vec<Op> = begin.iter().chain(&then).map(|op| op.parse().unwrap()).collect();
+    for policy in ["", "lease-long ", "refuse-long "] {
+        let extents = "extent=0x10+4:dense:dirty extent=0x4+2:dense:clean";
+        let world = format!("geometry max-order=3 slots=2 {policy}{extents}");
+        let length = if policy.is_empty() { 4 } else { 3 };
+        let histories = all_of(&world, &letters, length).map(|mut history| {
+            history.ops.splice(0..0, begin.iter().cloned());
+            history
+        });
+        run_all("holders", histories);
+    }
+}
+
+#[test]
 fn all_short_histories_of_lives() {
     let letters = [
         "alloc order=3",

@@ -83,27 +83,39 @@ impl<O: PgmapOps> FolioRef<'_, O> {
         if self.pgmap.core().is_closed(self.extent) {
             return Err(cold(PinError::Count(CountError::Dying)));
         }
-        match (kind, self.pgmap.policy().longterm_pins) {
-            (PinKind::Longterm, LongtermPins::Refuse) => {
-                Err(cold(PinError::LongtermRefused { head: self.head }))
-            }
-            (PinKind::Longterm, LongtermPins::Lease) => {
-                Err(cold(PinError::LeaseNeeded { head: self.head }))
-            }
-            _ => Ok(()),
+        self.check_kind(kind)
+    }
+
+    /// Refuses pins of a kind that is not granted at this moment.
+    #[inline]
+    pub(super) fn check_kind(&self, kind: PinKind) -> Result<(), PinError> {
+        if kind == PinKind::Short {
+            return Ok(());
+        }
+        match self.pgmap.core().longterm_pins() {
+            LongtermPins::Allow => Ok(()),
+            LongtermPins::Refuse => Err(cold(PinError::LongtermRefused { head: self.head })),
+            LongtermPins::Lease => Err(cold(PinError::LeaseNeeded { head: self.head })),
         }
     }
 
-    /// Adds pins, unless the pgmap began to die meanwhile.
+    /// Adds pins, unless the pgmap began to die meanwhile, or a holder came that refuses them.
     #[inline]
-    pub(super) fn add_pins(&self, nr: u32) -> Result<(), PinError> {
+    pub(super) fn add_pins(&self, nr: u32, kind: PinKind) -> Result<(), PinError> {
         let nr_counted = if seeded!(PinUncounted) { 0 } else { nr };
         self.add(Count::Pins, nr_counted).map_err(|error| cold(PinError::Count(error)))?;
         if self.pgmap.core().slipped_past_kill(self.extent) && !seeded!(PinSlipsPastKill) {
             self.sub_owned(Count::Pins, nr);
             return Err(cold(PinError::Count(CountError::Dying)));
         }
-        Ok(())
+        // ORDERING(hold): behind that fence; the pin is counted before it is asked for again.
+        match self.check_kind(kind) {
+            Err(error) if !seeded!(PinSlipsPastHolder) => {
+                self.sub_owned(Count::Pins, nr);
+                Err(error)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -114,7 +126,8 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
     ///
     /// # Errors
     ///
-    /// Refused by policy, to newcomers of a closed folio, at the limit, or while dying.
+    /// Refused by policy or by a [`Holder`](crate::Holder), to newcomers of a closed folio, at the
+    /// limit, or while dying.
     ///
     /// # Context
     ///
@@ -122,7 +135,7 @@ impl<'a, O: PgmapOps> Folio<'a, O> {
     #[inline]
     pub fn pin(&self, kind: PinKind) -> Result<FolioPin<'a, O>, PinError> {
         self.at().check_pin(kind)?;
-        self.at().add_pins(1)?;
+        self.at().add_pins(1, kind)?;
         Ok(FolioPin::new(self.at()))
     }
 

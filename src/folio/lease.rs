@@ -234,7 +234,11 @@ impl<'t, 'a, O: PgmapOps, R: Revoke> Leases<'t, 'a, O, R> {
         at.check_pin(PinKind::Short)?;
         let slot = self.slots.iter().find(|slot| slot.0.claim());
         let slot = slot.ok_or(LeaseError::NoSlot { nr_slots: self.slots.len() })?;
-        let pinned = self.check(folio).and_then(|()| Ok(at.add_pins(1)?));
+        let pinned = self.check(folio).and_then(|()| Ok(at.add_pins(1, PinKind::Short)?));
+        // ORDERING(hold): behind the fence of `add_pins`, as there.
+        let pinned = pinned.and_then(|()| {
+            self.check_policy(at.head).inspect_err(|_| at.sub_owned(Count::Pins, 1))
+        });
         if let Err(error) = pinned {
             if !seeded!(LeaseSlotLost) {
                 slot.0.unclaim();
@@ -279,12 +283,18 @@ impl<'t, 'a, O: PgmapOps, R: Revoke> Leases<'t, 'a, O, R> {
         if !core::ptr::eq(folio.pgmap(), self.pgmap) {
             return Err(LeaseError::Elsewhere { head });
         }
-        if self.pgmap.policy().longterm_pins == LongtermPins::Refuse {
-            return Err(LeaseError::LongtermRefused { head });
-        }
+        self.check_policy(head)?;
         match self.closed_page(folio.range()) {
             Some(pfn) => Err(LeaseError::Revoked { pfn }),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses leases where no long-term pins are granted at this moment.
+    fn check_policy(&self, head: Pfn) -> Result<(), LeaseError> {
+        match self.pgmap.core().longterm_pins() {
+            LongtermPins::Refuse => Err(LeaseError::LongtermRefused { head }),
+            LongtermPins::Allow | LongtermPins::Lease => Ok(()),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::sync::models::{explore, explore_up_to, race, race_of_three};
 use crate::units::{Order, Pfn, PfnRange};
 use crate::zone::SetRequest;
 
+mod holder;
 mod leases;
 mod waits;
 

@@ -168,7 +168,14 @@ impl<O: PgmapOps> PgmapCore<O> {
         }
         let at = self.covering(pfn).map_err(PinError::Count)?;
         at.check_pin(kind)?;
-        self.add_raw(pfn, Count::Pins, nr).map_err(PinError::Count)
+        self.add_raw(pfn, Count::Pins, nr).map_err(PinError::Count)?;
+        // ORDERING(hold): behind the fence of `add_raw`, as in `FolioRef::add_pins`.
+        let again = if nr == 0 { Ok(()) } else { at.check_kind(kind) };
+        if again.is_err() {
+            // The pins are this call's own, and keep their folio where it is.
+            let _ = self.put_counts(pfn, Count::Pins, nr);
+        }
+        again
     }
 
     fn add_raw(&self, pfn: Pfn, count: Count, nr: u32) -> Result<(), CountError> {

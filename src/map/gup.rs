@@ -129,12 +129,7 @@ fn hold<'d>(place: AnyPlace<'d>, pfn: Pfn, take: GupTake) -> Result<GupHold<'d>,
     };
     let is_longterm = take == GupTake::Pin(PinKind::Longterm);
     if is_longterm {
-        let head = place.head();
-        match place.policy().longterm_pins {
-            LongtermPins::Allow => {}
-            LongtermPins::Refuse => return Err(GupError::LongtermRefused { head }),
-            LongtermPins::Lease => return Err(GupError::LeaseNeeded { head }),
-        }
+        check_longterm(place)?;
     }
     let nr = if seeded!(PinUncounted) && count == Count::Pins { 0 } else { 1 };
     place.add(count, nr, pfn).map_err(|refused| match refused {
@@ -147,8 +142,25 @@ fn hold<'d>(place: AnyPlace<'d>, pfn: Pfn, take: GupTake) -> Result<GupHold<'d>,
     })?;
     Ok(match take {
         GupTake::Reference => GupHold::Reference(AnyFolio::new(place)),
-        GupTake::Pin(_) => GupHold::Pin(AnyPin::new(place)),
+        GupTake::Pin(_) => {
+            let pin = AnyPin::new(place);
+            if is_longterm {
+                // ORDERING(hold): behind the fence of `add`; the pin goes back if it is refused.
+                check_longterm(place)?;
+            }
+            GupHold::Pin(pin)
+        }
     })
+}
+
+/// Refuses long-term pins where they are not granted at this moment.
+fn check_longterm(place: AnyPlace<'_>) -> Result<(), GupError> {
+    let head = place.head();
+    match place.core().longterm_pins() {
+        LongtermPins::Allow => Ok(()),
+        LongtermPins::Refuse => Err(GupError::LongtermRefused { head }),
+        LongtermPins::Lease => Err(GupError::LeaseNeeded { head }),
+    }
 }
 
 /// Looks up like [`gup_fast`], and has the embedder fault pages in until that succeeds.

@@ -114,6 +114,15 @@ pub enum Term {
     Long,
 }
 
+/// What becomes of long-term pins under a holder.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Tighten {
+    /// They are refused, and none may be there.
+    Refuse,
+    /// They are leases.
+    Leases,
+}
+
 /// What the free hook does with the folio that one last put hands to it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HookStep {
@@ -358,6 +367,7 @@ macro_rules! words {
 words!(Direction { Up = "up", Down = "down" });
 words!(Content { Any = "any", Clean = "clean", Dirty = "dirty", OnlyClean = "only-clean" });
 words!(Term { Short = "short", Long = "long" });
+words!(Tighten { Refuse = "refuse", Leases = "leases" });
 words!(Lent { Zeroed = "zeroed", Noise = "noise", Short = "short" });
 
 impl Field for TableBudget {

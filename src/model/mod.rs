@@ -59,7 +59,7 @@ mod subject;
 
 pub use field::{
     AnyOrder, At, Content, Count, Direction, HookStep, Lent, Node, Pages, Span, TableBudget, Term,
-    Token,
+    Tighten, Token,
 };
 pub use flat::{Flat, FlatFolio, FlatLeaf, FlatLimit, FlatRefusal, FlatSpace};
 pub use geometry::{
@@ -68,8 +68,8 @@ pub use geometry::{
 pub use history::{HEADER, History, HistoryParseError};
 pub use op::{Op, OpParseError};
 pub use outcome::{
-    Block, ExtentView, FolioKind, FolioView, HookEvent, Kind, Life, Outcome, PageView, Refusal,
-    Tally, Totals,
+    Block, ExtentView, Failed, FolioKind, FolioView, HookEvent, Kind, Life, Outcome, PageView,
+    Refusal, Tally, Totals,
 };
 pub use reference::Reference;
 pub use run::{Divergence, Looks, Report, run};

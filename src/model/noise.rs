@@ -8,7 +8,7 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 
 use super::field::{
     AnyOrder, At, Content, Count, Direction, HookStep, Lent, Node, Pages, Span, TableBudget, Term,
-    Token,
+    Tighten, Token,
 };
 use super::geometry::{ExtentPlan, Geometry, PolicyBits, ScrubAnswer, ScrubPolicy};
 use super::history::History;
@@ -113,6 +113,7 @@ choices! {
     Content: Self::Any, Self::Clean, Self::Dirty, Self::OnlyClean;
     Node: Self::Any, Self::Any, Self::Any, Self::At(0), Self::At(1), Self::At(2);
     Term: Self::Short, Self::Short, Self::Long;
+    Tighten: Self::Refuse, Self::Leases;
     ScrubPolicy: Self::OnFree, Self::OnAlloc, Self::OnOwnerChange;
     ScrubAnswer: Self::Done, Self::Done, Self::Failed, Self::Later, Self::Same;
     Lent: Self::Zeroed, Self::Zeroed, Self::Noise, Self::Short;
@@ -216,7 +217,8 @@ impl<'a> Arbitrary<'a> for Geometry {
 impl<'a> Arbitrary<'a> for History {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
         let geometry = Geometry::arbitrary(u)?;
-        // A swarm: most inputs do without some operations, which lets the others pile up.
+        // A swarm: most inputs do without some operations, which lets the others pile up. The last
+        // ones share the bits of the first.
         let swarm = if u8::arbitrary(u)? & 3 == 0 { u64::MAX } else { u64::arbitrary(u)? };
         let ops =
             draw_ops(u, |op| BASICS.contains(&op.word()) || swarm >> (op.index() % 64) & 1 == 1)?;
@@ -288,7 +290,7 @@ const SHAPES: [&str; 20] = [
 ];
 
 /// What a history of extents consists of.
-const EXTENTS_OPS: [&str; 26] = [
+const EXTENTS_OPS: [&str; 28] = [
     "alloc",
     "alloc-with",
     "claim",
@@ -315,6 +317,8 @@ const EXTENTS_OPS: [&str; 26] = [
     "drain",
     "offline",
     "online",
+    "attach-holder",
+    "detach-holder",
 ];
 
 /// Draws operations until the bytes end, and leaves those out that are not allowed.

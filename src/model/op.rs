@@ -10,7 +10,7 @@ use core::str::{FromStr, SplitAsciiWhitespace};
 
 use super::field::{
     AnyOrder, At, Content, Count, Direction, Field, HookStep, Lent, Node, Pages, Span, TableBudget,
-    Term, Token,
+    Term, Tighten, Token,
 };
 
 macro_rules! operations {
@@ -515,6 +515,13 @@ operations! {
         /// Which one.
         token: Token,
     }
+    /// Attaches a holder.
+    AttachHolder = "attach-holder" * 3 {
+        /// What becomes of long-term pins.
+        tighten: Tighten,
+    }
+    /// Detaches the holder.
+    DetachHolder = "detach-holder" * 2 {}
 }
 
 /// Why a line is no operation.

@@ -166,6 +166,15 @@ pub enum Refusal {
     ShortMeta,
     /// All slots are taken.
     NoSlot,
+    /// There is a holder.
+    HasHolder,
+    /// This folio is pinned.
+    Pinned {
+        /// Its head.
+        pfn: Pfn,
+        /// How many pins it has.
+        pins: u32,
+    },
     /// The range has more pages than an extent can have.
     TooLarge,
     /// Folios are still in use.
@@ -238,6 +247,26 @@ pub enum HookEvent {
         /// The head.
         head: Pfn,
     },
+    /// The holder was told of a failure.
+    Told(Failed),
+}
+
+/// What a holder is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Failed {
+    /// A page is bad.
+    Poisoned {
+        /// The page.
+        pfn: Pfn,
+        /// The head of the folio that has it, if one has.
+        head: Option<Pfn>,
+    },
+    /// An extent is being removed.
+    Leaving(PfnRange),
+    /// The device of an extent is gone.
+    Gone(PfnRange),
+    /// The pgmap is being removed.
+    Killed,
 }
 
 /// The kind of a folio, as anybody can see it.

@@ -287,5 +287,6 @@ fn may_be_refused(op: &Op) -> bool {
             | Op::SetHook { .. }
             | Op::Reap { .. }
             | Op::Kill {}
+            | Op::DetachHolder {}
     )
 }

@@ -1,8 +1,10 @@
 //! Live, dying, drained: how a pgmap ends, and how one of its extents does.
 
 use super::extent::{Extent, Found};
+use super::holder::Tighten;
 use super::info::{FolioInfo, FolioKind};
 use super::owner::Core;
+use super::policy::LongtermPins;
 use super::withheld::is_withheld;
 use crate::meta::word::Kind;
 use crate::sync::{AtomicU64, Ordering, ParkKey, const_unless_loom, fence};
@@ -26,9 +28,16 @@ const DYING: u64 = 1;
 const DRAINED: u64 = 2;
 /// What is ending is out of reach: it ends without notice.
 const GONE: u64 = 4;
+/// A holder has it that there are no long-term pins. This and the next flag are no part of an end:
+/// they lie here because every pin reads this word anyway.
+const REFUSED: u64 = 8;
+/// A holder has it that long-term pins are leases.
+const LEASED: u64 = 16;
+/// What a holder has changed.
+const HELD: u64 = REFUSED | LEASED;
 /// In the word of an extent, one more beginning of an end; in that of a pgmap, one extent that is
 /// on its way out.
-const TURN: u64 = 8;
+const TURN: u64 = 32;
 
 /// How far the end of a pgmap, or of one extent, has come.
 #[derive(Debug)]
@@ -55,7 +64,37 @@ impl End {
     fn is_ending(&self) -> bool {
         // ORDERING(dying): Relaxed, behind the fence of who took or gave something. A refusal says
         // nothing but that the end has begun; `life` says more.
-        self.0.load(Ordering::Relaxed) != 0
+        self.0.load(Ordering::Relaxed) & !HELD != 0
+    }
+
+    /// Returns what a holder has made of the policy of long-term pins.
+    #[inline]
+    fn tightened(&self) -> Option<Tighten> {
+        // ORDERING(hold): Relaxed, in front of the pin or behind its fence.
+        let seen = self.0.load(Ordering::Relaxed);
+        if seen & HELD == 0 {
+            None
+        } else if seen & REFUSED != 0 {
+            Some(Tighten::Refuse)
+        } else {
+            Some(Tighten::Leases)
+        }
+    }
+
+    /// Tightens the policy; the caller fences before it looks for pins.
+    pub(super) fn tighten(&self, tighten: Tighten) {
+        let flag = match tighten {
+            Tighten::Refuse => REFUSED,
+            Tighten::Leases => LEASED,
+        };
+        // ORDERING(hold): Relaxed, in front of the caller's fence.
+        self.0.fetch_or(flag, Ordering::Relaxed);
+    }
+
+    /// Takes back what [`End::tighten`] did.
+    pub(super) fn loosen(&self) {
+        // ORDERING: Relaxed. Whoever sees the flag longer is refused longer.
+        self.0.fetch_and(!HELD, Ordering::Relaxed);
     }
 
     /// Returns whether the end of this has begun.
@@ -76,10 +115,10 @@ impl End {
         self.0.fetch_or(GONE, Ordering::Relaxed) & GONE == 0
     }
 
-    /// Begins the end; the caller looks what is left behind a fence.
-    fn begin(&self) {
+    /// Begins the end, which the caller looks at behind a fence; true for whoever did so first.
+    fn begin(&self) -> bool {
         // ORDERING(dying): Release half: who completes the end is behind its beginning.
-        self.0.fetch_or(DYING, Ordering::Release);
+        self.0.fetch_or(DYING, Ordering::Release) & DYING == 0
     }
 
     /// Returns the word itself.
@@ -88,11 +127,11 @@ impl End {
         &self.0
     }
 
-    /// Returns how far the end has come, as one number.
+    /// Returns how far the end has come, and what a holder has changed, as one number.
     #[cfg(any(test, feature = "model"))]
     pub(super) fn state(&self) -> u64 {
         // ORDERING: Relaxed. Taken at rest.
-        self.0.load(Ordering::Relaxed) & (DYING | DRAINED | GONE)
+        self.0.load(Ordering::Relaxed) & (DYING | DRAINED | GONE | HELD)
     }
 
     /// Puts back what [`End::state`] returned, with so many turns or extents that are leaving.
@@ -107,8 +146,8 @@ impl End {
     fn settle(&self, is_idle_fn: impl Fn() -> bool) -> bool {
         // ORDERING(dying): Acquire half of the beginning.
         let mut seen = self.0.load(Ordering::Acquire);
-        // Ends: a turn is repeated only when an extent began or ceased to leave, or this end was
-        // called off and began anew.
+        // Ends: a turn is repeated only when an extent began or ceased to leave, a holder came or
+        // went, or this end was called off and began anew.
         while seen & (DYING | DRAINED) == DYING {
             // ORDERING(dying): between the flag and the scan: whoever took something and did not
             // see the flag did so before this fence, and the scan sees what was taken.
@@ -190,11 +229,26 @@ impl Core {
     }
 
     /// Sets the flag that refuses whatever is new; the caller owes a look whether that was the end.
-    pub(super) fn begin_end(&self) {
+    /// True for whoever did so first.
+    pub(super) fn begin_end(&self) -> bool {
         // ORDERING(dying): the flag is set before the scan looks; a second kill changes nothing.
-        self.end.begin();
-        // ORDERING(dying): the one half.
+        let is_first = self.end.begin();
+        // ORDERING(dying): the one half; and one of `hold`, before a holder is looked for.
         fence(Ordering::SeqCst);
+        is_first
+    }
+
+    /// Returns how long-term pins are granted at this moment: as the policy says, or tighter.
+    #[inline]
+    pub(crate) fn longterm_pins(&self) -> LongtermPins {
+        let policy = self.policy.longterm_pins;
+        match (policy, self.end.tightened()) {
+            (LongtermPins::Allow | LongtermPins::Lease, Some(Tighten::Refuse)) => {
+                LongtermPins::Refuse
+            }
+            (LongtermPins::Allow, Some(Tighten::Leases)) => LongtermPins::Lease,
+            _ => policy,
+        }
     }
 
     /// Completes each removal of which nothing is left, of extents and of the pgmap, and calls
@@ -255,15 +309,17 @@ impl Extent {
     }
 
     /// Begins the removal, unless it has begun; the caller holds the lock of the list of extents,
-    /// and looks what is left behind a fence.
-    pub(super) fn begin_end(&self, core: &Core) {
-        if !self.end.is_dying() {
+    /// and looks what is left behind a fence. True if it did.
+    pub(super) fn begin_end(&self, core: &Core) -> bool {
+        let is_first = !self.end.is_dying();
+        if is_first {
             // A new turn, so that no scan of an end that was called off completes this one.
             // ORDERING(dying): Relaxed, in front of the caller's fence.
             self.end.0.fetch_add(TURN, Ordering::Relaxed);
             self.end.begin();
             core.begin_leaving();
         }
+        is_first
     }
 
     /// Calls the removal off; the caller holds the lock of the list of extents.

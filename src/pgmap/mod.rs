@@ -16,6 +16,8 @@
 //! | `condemn` | a deferred last put | [`PgmapCore::reap`] | the folio's word and link, and all uses of it |
 //! | `dying` | [`PgmapCore::kill`], [`PgmapCore::remove_extent`] | whoever completes a removal | what was taken by those who did not see the flag is seen |
 //! | `dying` | [`PgmapCore::kill`], [`PgmapCore::remove_extent`] | every allocation, every release | an allocation that missed the flag is seen by the scan, and the other way round |
+//! | `hold` | [`Pgmap::attach_holder`] | every long-term pin and lease | a pin that comes at that moment is found, or refused |
+//! | `hold` | [`Pgmap::attach_holder`] | [`PgmapCore::poison`], [`PgmapCore::kill`] and what removes an extent | a failure at that moment is told, or can be seen |
 //! | `dying` | every release, the last step of a removal | a scan that found nothing, [`PgmapCore::state`] | all uses happen before anybody learns the end |
 
 mod allocate;
@@ -33,6 +35,7 @@ mod draw;
 mod extent;
 mod fill;
 mod folio_ref;
+mod holder;
 mod image;
 mod info;
 mod life;
@@ -41,6 +44,7 @@ mod magazine;
 mod offline;
 mod ops;
 mod owner;
+mod pinned;
 mod poison;
 mod policy;
 mod raw;
@@ -69,6 +73,7 @@ pub use directory::{
 };
 pub use draw::Map;
 pub use extent::{Attach, Contents, ExtentAttrs, ExtentSlot};
+pub use holder::{Failure, HoldError, Holder, Holding, Tighten};
 pub use image::{AdoptError, ExportError, ImportError, Imported, Orphan};
 pub use info::{FolioInfo, FolioKind, PageInfo};
 pub use life::{Life, StillBusy};

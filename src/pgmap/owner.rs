@@ -7,6 +7,7 @@ use spin::Mutex;
 
 use super::extent::{Extent, ExtentSlot, Found};
 use super::folio_ref::{FolioRef, unlink};
+use super::holder::HolderCell;
 use super::info::{FolioInfo, PageInfo};
 use super::life::End;
 use super::ops::{HookCx, PgmapOps};
@@ -118,6 +119,7 @@ impl<'a> Iterator for Extents<'a> {
 pub struct PgmapCore<O: PgmapOps> {
     pub(super) core: Core,
     pub(super) ops: O,
+    pub(super) holder: HolderCell<O>,
     /// Owner data is written and read through this type, so it must not vary.
     pub(super) owner: PhantomData<fn(O) -> O>,
 }

@@ -6,6 +6,7 @@
 use core::fmt;
 
 use super::extent::Extent;
+use super::holder::Failure;
 use super::info::{FolioInfo, FolioKind};
 use super::ops::PgmapOps;
 use super::owner::PgmapCore;
@@ -110,10 +111,11 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// [`unpoison`](PgmapCore::unpoison), and no allocation finds it. It does not keep a dying
     /// pgmap from being drained.
     ///
-    /// The owner is told by [`PgmapOps::page_poisoned`], once for each page. A second call changes
-    /// nothing. Where the block of the page would have to be fractured and the pool of tables is
-    /// empty, the whole block goes into quarantine. Magazines hold nothing of an extent with bad
-    /// pages. Mirrors `memory_failure` of Linux.
+    /// The owner is told by [`PgmapOps::page_poisoned`], once for each page, and a
+    /// [`Holder`](super::Holder) before it. A second call changes nothing. Where the block of the
+    /// page would have to be fractured and the pool of tables is empty, the whole block goes into
+    /// quarantine. Magazines hold nothing of an extent with bad pages. Mirrors `memory_failure` of
+    /// Linux.
     ///
     /// [`FolioKind::Poisoned`]: super::FolioKind::Poisoned
     ///
@@ -160,7 +162,8 @@ impl<O: PgmapOps> PgmapCore<O> {
         if !extent.record(Entry::bad(marked)) {
             return Err(PoisonError::NoRoom { pfn, max: extent.room().0 });
         }
-        // ORDERING(poison): the page is recorded before it is looked at.
+        // ORDERING(poison): the page is recorded before it is looked at; and before a holder is
+        // looked for (`hold`).
         fence(Ordering::SeqCst);
         let isolation = match early {
             Some(isolation) => isolation,
@@ -189,6 +192,7 @@ impl<O: PgmapOps> PgmapCore<O> {
             // ORDERING: Relaxed. A request to be obeyed some time.
             self.core.shortages.fetch_add(1, Ordering::Relaxed);
         }
+        self.tell_holder(Failure::Poisoned { pfn, folio });
         self.ops.page_poisoned(pfn, folio);
         Ok(if is_quarantined { Poisoned::Quarantined } else { Poisoned::InUse { folio } })
     }

@@ -11,6 +11,7 @@ use spin::Mutex;
 
 use super::extent::{Attach, Extent, ExtentAttrs, ExtentSlot};
 use super::folio_ref::FolioRef;
+use super::holder::{Holder, HolderCell};
 use super::life::End;
 use super::ops::PgmapOps;
 use super::owner::{Core, PgmapCore, slot_named};
@@ -71,7 +72,9 @@ macro_rules! new_pgmap {
                 shortages: OwnLine(AtomicU64::new(0)),
                 attach: Mutex::new(0),
             };
-            Self { inner: PgmapCore { core, ops, owner: PhantomData }, _lent: PhantomData }
+            let holder = HolderCell::new();
+            let inner = PgmapCore { core, ops, holder, owner: PhantomData };
+            Self { inner, _lent: PhantomData }
         }
     };
 }
@@ -161,6 +164,21 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
         self.link_slot(name);
         self.core.trie_insert(&mut lowest, name);
         Ok(())
+    }
+
+    /// Erases the lifetime of a holder.
+    pub(super) const fn lend_holder(
+        &self,
+        holder: &'m (dyn Holder<O> + 'm),
+    ) -> Lent<dyn Holder<O>> {
+        let holder: *const (dyn Holder<O> + 'm) = holder;
+        // SAFETY: The types differ in a lifetime only, and what the pointer leads to is reachable
+        // only through this pgmap, whose type carries `'m` invariantly.
+        let holder: *const dyn Holder<O> = unsafe { core::mem::transmute(holder) };
+        // SAFETY: It was a reference.
+        let holder = unsafe { &*holder };
+        // SAFETY: As above.
+        unsafe { Lent::new(holder) }
     }
 
     /// Checks everything about a new extent before anything is touched.

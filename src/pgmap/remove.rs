@@ -10,6 +10,7 @@
 use core::fmt;
 
 use super::extent::Extent;
+use super::holder::Failure;
 use super::life::{Life, StillBusy};
 use super::ops::PgmapOps;
 use super::owner::{Core, PgmapCore, slot_named};
@@ -64,8 +65,8 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// calls are refused. Counts that exist stay valid, as they do when a pgmap
     /// [dies](PgmapCore::kill). The removal is complete, [`Life::Drained`], as soon as no folio of
     /// the extent is left but those in quarantine; then [`Pgmap::detach_extent`] takes the extent
-    /// off the list. A second call changes nothing. Mirrors the first half of `memunmap_pages`,
-    /// for one range of several.
+    /// off the list. A second call changes nothing. A [`Holder`](super::Holder) is told, once the
+    /// removal has begun. Mirrors the first half of `memunmap_pages`, for one range of several.
     ///
     /// ```
     /// # use devfolio::*;
@@ -94,23 +95,29 @@ impl<O: PgmapOps> PgmapCore<O> {
     ///
     /// # Context
     ///
-    /// Not in an interrupt: takes the lock of this pgmap that guards its list of extents. Runs no
-    /// hook.
+    /// Not in an interrupt: takes the lock of this pgmap that guards its list of extents, and tells
+    /// the holder without it. Runs no hook of the owner.
     pub fn remove_extent(&self, pfn: Pfn) -> Result<Life, RemoveError> {
         let attach = self.core.attach.lock();
         let extent = self.core.extent_of(pfn).ok_or(RemoveError::Outside { pfn })?;
-        extent.begin_end(&self.core);
+        let is_first = extent.begin_end(&self.core);
         drop(attach);
-        Ok(self.removal_begun(extent))
+        let life = self.removal_begun(extent);
+        if !is_first {
+            return Ok(life);
+        }
+        self.tell_holder(Failure::Leaving { extent: extent.range() });
+        Ok(extent.end.life())
     }
 
     /// Says that the device behind an extent is gone, without notice; returns how far the removal
     /// has come.
     ///
     /// This is a removal as [`PgmapCore::remove_extent`] begins it, with three differences: the
-    /// owner is told of each folio in use by [`PgmapOps::folio_gone`], once the removal has begun;
-    /// it cannot be called off; and [`PgmapCore::is_gone`] says from now on that the contents are
-    /// out of reach. Puts, unpins and unmaps stay legal, and the metadata outlives the last one.
+    /// owner is told of each folio in use by [`PgmapOps::folio_gone`], once the removal has begun,
+    /// and a [`Holder`](super::Holder) before it, of the extent; it cannot be called off; and
+    /// [`PgmapCore::is_gone`] says from now on that the contents are out of reach. Puts, unpins and
+    /// unmaps stay legal, and the metadata outlives the last one.
     ///
     /// # Errors
     ///
@@ -125,6 +132,11 @@ impl<O: PgmapOps> PgmapCore<O> {
         let is_first = extent.end.lose();
         extent.begin_end(&self.core);
         drop(attach);
+        if is_first {
+            // ORDERING(hold): the device is known to be gone before a holder is looked for.
+            fence(Ordering::SeqCst);
+            self.tell_holder(Failure::Gone { extent: extent.range() });
+        }
         if is_first && !seeded!(GoneUntold) {
             extent.for_each_busy(|busy| {
                 if let Some(folio) = busy.folio {

@@ -4,6 +4,7 @@ use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
+use super::holder::Failure;
 use super::life::{Life, StillBusy};
 use super::ops::PgmapOps;
 use super::owner::PgmapCore;
@@ -55,15 +56,19 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// Counts that exist stay valid, and so do the handles on them, which can still be cloned,
     /// mapped, frozen and published. The pgmap is drained as soon as no folio is left but those in
     /// quarantine, and whoever releases the last one wakes [those who wait for
-    /// it](PgmapCore::wait_drained). Mirrors the killing of the percpu reference of
-    /// `struct dev_pagemap`.
+    /// it](PgmapCore::wait_drained). A [`Holder`](super::Holder) is told, once. Mirrors the killing
+    /// of the percpu reference of `struct dev_pagemap`.
     ///
     /// # Context
     ///
-    /// Anywhere; takes no lock, and wakes waiters if nothing is left.
+    /// Anywhere where the holder, if there is one, may be told; takes no lock, and wakes waiters if
+    /// nothing is left.
     pub fn kill(&self) -> Life {
-        self.core().begin_end();
+        let is_first = self.core().begin_end();
         self.settle();
+        if is_first {
+            self.tell_holder(Failure::Killed);
+        }
         self.state()
     }
 

@@ -88,6 +88,8 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
             | Op::LoseExtent { .. }
             | Op::RestoreExtent { .. }
             | Op::DetachExtent { .. } => self.leave(op),
+            Op::AttachHolder { tighten } => self.attach_holder(tighten).map(done),
+            Op::DetachHolder {} => self.detach_holder().map(done),
             _ => self.count(op),
         };
         outcome.unwrap_or_else(Outcome::Refused)

@@ -10,6 +10,7 @@ mod capacity;
 #[cfg(feature = "arbitrary")]
 mod corrupt;
 mod count;
+mod holder;
 #[cfg(feature = "std")]
 mod hook;
 #[cfg(feature = "arbitrary")]
@@ -42,8 +43,8 @@ use crate::model::{
     REVOCATIONS_MAX, Report, ScrubPolicy, Subject, TableBudget, Tally, Totals,
 };
 use crate::pgmap::{
-    AddExtentError, AllocPolicy, Attach, Contents, ExtentAttrs, ExtentSlot, FolioInfo, HookContext,
-    LongtermPins, OnDrop, PageInfo, Pgmap, Policy, RemoveError, Scrub,
+    AddExtentError, AllocPolicy, Attach, Contents, ExtentAttrs, ExtentSlot, FolioInfo, Holding,
+    HookContext, LongtermPins, OnDrop, PageInfo, Pgmap, Policy, RemoveError, Scrub,
 };
 use crate::sync::Ordering;
 use crate::units::{Order, Pfn, PfnRange};
@@ -114,6 +115,7 @@ pub fn with<D: Data, R>(
         returned: Vec::new(),
         leases: Leases::new(&pgmap, &slots, &closed),
         lent: Vec::new(),
+        holding: None,
     };
     for plan in &geometry.extents {
         let lent = match plan.tables {
@@ -142,6 +144,8 @@ pub struct PgmapSubject<'p, 'm, D: Data> {
     leases: Leases<'p, 'p, Owner<D>, &'p Owner<D>>,
     /// The leases and revocations of the table.
     lent: Vec<Option<lease::Lent<'p, D>>>,
+    /// The holder that is attached.
+    holding: Option<Holding<'p, Owner<D>>>,
 }
 
 /// The memory lent to one extent.

@@ -82,7 +82,7 @@ impl<D: Data> Owner<D> {
         log.append(&mut self.state().log);
     }
 
-    fn note(&self, event: HookEvent) {
+    pub(super) fn note(&self, event: HookEvent) {
         self.state().log.push(event);
     }
 }

@@ -4,8 +4,9 @@ use crate::folio::{CountError, LeaseError, PinError, RevokeError};
 use crate::meta::Count;
 use crate::model::{Kind, Refusal};
 use crate::pgmap::{
-    AddExtentError, AllocError, ClaimError, FolioInfo, GetError, MergeReason, OfflineError,
-    OnlineError, PoisonError, RemoveError, ReviveError, SplitReason, StillBusy, UnpoisonError,
+    AddExtentError, AllocError, ClaimError, FolioInfo, GetError, HoldError, MergeReason,
+    OfflineError, OnlineError, PoisonError, RemoveError, ReviveError, SplitReason, StillBusy,
+    UnpoisonError,
 };
 
 /// An error that has a counterpart in the specification.
@@ -184,6 +185,16 @@ impl Refuses for UnpoisonError {
             Self::Outside { .. } => Refusal::Outside,
             Self::NotPoisoned { .. } => Refusal::NotBad,
             Self::Contended { .. } => Refusal::Other,
+        }
+    }
+}
+
+impl Refuses for HoldError {
+    fn refusal(&self) -> Refusal {
+        match *self {
+            Self::Held => Refusal::HasHolder,
+            Self::Dying => Refusal::Dying,
+            Self::Pinned { pfn, pins, .. } => Refusal::Pinned { pfn, pins },
         }
     }
 }

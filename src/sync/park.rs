@@ -19,6 +19,8 @@ pub enum ParkKey {
     Offline(Pfn),
     /// The end of a lease on the folio whose first page this is, or of what its holder is told.
     Lease(Pfn),
+    /// The end of what a holder that was detached is still being told.
+    Holder,
 }
 
 /// Sleeping and waking, keyed by what is waited for; and the clock of deadlines.

@@ -148,6 +148,12 @@ impl<T> Visited<T> {
         }
     }
 
+    /// Returns whether a value was given up that is still being looked at.
+    pub(crate) fn is_leaving(&self) -> bool {
+        // ORDERING(visit): Acquire half: if not, all looks at what was given up are over.
+        self.state.load(Ordering::Acquire) & OVER != 0
+    }
+
     /// Takes the value out; the caller made the exchange of invariant 3.
     #[cold]
     fn empty(&self) {

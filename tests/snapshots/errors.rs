@@ -2,9 +2,9 @@
 
 use devfolio::{
     AddExtentError, AdoptError, AllocError, CheckError, ClaimError, Count, CountError, DrainError,
-    ExportError, ExtentAttrs, FolioInfo, FolioKind, FreeRangeError, GetError, ImportError,
-    LeaseError, LeaseInfo, LeaseState, MergeReason, OfflineError, OnlineError, Order, Pfn,
-    PinError, PoisonError, RangeError, RegisterError, RemoveError, ReviveError, RevokeError,
+    ExportError, ExtentAttrs, FolioInfo, FolioKind, FreeRangeError, GetError, HoldError,
+    ImportError, LeaseError, LeaseInfo, LeaseState, MergeReason, OfflineError, OnlineError, Order,
+    Pfn, PinError, PoisonError, RangeError, RegisterError, RemoveError, ReviveError, RevokeError,
     RevokeWaitError, SplitReason, StillBusy, UnpoisonError, WaitError,
 };
 
@@ -297,6 +297,17 @@ fn leases() {
         RevokeWaitError::Deadline { lease } =>
             "Deadline { lease: LeaseInfo { head: Pfn(0x42), order: Order(9), state: Revoked } }",
             "folio 0x42 of order 9 is still leased";
+    }
+}
+
+#[test]
+fn holders() {
+    error! {
+        HoldError::Held => "Held", "the pgmap has a holder";
+        HoldError::Dying => "Dying", "the pgmap is being removed";
+        HoldError::Pinned { pfn: PFN, order: order(1), pins: 3 } =>
+            "Pinned { pfn: Pfn(0x42), order: Order(1), pins: 3 }",
+            "folio 0x42 of order 1 has 3 pins";
     }
 }
 

@@ -1,9 +1,9 @@
 //! Every handle, in `Debug`. Counts are left out: they are stale before the line is written.
 
 use devfolio::{
-    Count, DirSlot, Directory, ExtentSlot, FolioDesc, LeaseInfo, LeaseSlot, Leases, Lookup,
-    MetaLine, Order, Orphan, Park, ParkKey, Pfn, PinKind, Policy, Request, Revoke, RevokeSlot,
-    SpinPark, StaticMeta, Tables,
+    Count, DirSlot, Directory, ExtentSlot, Failure, FolioDesc, Holder, LeaseInfo, LeaseSlot,
+    Leases, Lookup, MetaLine, Order, Orphan, Park, ParkKey, Pfn, PgmapCore, PinKind, Policy,
+    Request, Revoke, RevokeSlot, SpinPark, StaticMeta, Tables, Tighten,
 };
 
 use super::world::{BLOCK, Plain, attach, bare, order, range, world, world_of};
@@ -131,6 +131,27 @@ fn leases() {
 }
 
 #[test]
+fn holders() {
+    struct FileSystem;
+    impl Holder<Plain> for FileSystem {
+        fn notify_failure(&self, _: &PgmapCore<Plain>, failure: Failure) {
+            debug! { failure => "Leaving { extent: PfnRange(0x1000..=0x17ff) }" }
+        }
+    }
+    let pgmap = world();
+    let holding = pgmap.attach_holder(&FileSystem, Tighten::Leases).unwrap();
+    debug! {
+        holding => "Holding(Leases)",
+        Failure::Gone { extent: range(1, 2) } => "Gone { extent: PfnRange(0x1..=0x2) }",
+        Failure::Poisoned { pfn: Pfn::new(3), folio: None } =>
+            "Poisoned { pfn: Pfn(0x3), folio: None }",
+        Failure::Killed => "Killed",
+    }
+    pgmap.remove_extent(Pfn::new(0x1000)).unwrap();
+    debug! { Tighten::Refuse => "Refuse" }
+}
+
+#[test]
 fn errors_that_carry_handles() {
     let pgmap = world_of(Policy::generic(), Tables::Budget(0));
     let unique = pgmap.alloc(order(10)).unwrap();
@@ -190,6 +211,7 @@ fn lent_things() {
         LeaseSlot::<&dyn Revoke>::new() => "LeaseSlot",
         RevokeSlot::new() => "RevokeSlot",
         ParkKey::Lease(Pfn::new(1)) => "Lease(Pfn(0x1))",
+        ParkKey::Holder => "Holder",
         SpinPark => "SpinPark",
         ParkKey::ExtentRemoval(Pfn::new(1)) => "ExtentRemoval(Pfn(0x1))",
         SpinPark.token(ParkKey::Folio(Pfn::new(1))) => "0",

@@ -24,6 +24,7 @@ use devfolio::{
 };
 
 mod folio;
+mod holder;
 mod image;
 mod lease;
 mod map;
@@ -39,10 +40,11 @@ pub struct Shim(#[expect(dead_code, reason = "only there to be in the image")] *
 unsafe impl Sync for Shim {}
 
 /// All shims: what refers to this keeps them in the image.
-pub static SHIMS: [&[Shim]; 7] = [
+pub static SHIMS: [&[Shim]; 8] = [
     units::SHIMS,
     pgmap::SHIMS,
     folio::SHIMS,
+    holder::SHIMS,
     image::SHIMS,
     lease::SHIMS,
     map::SHIMS,

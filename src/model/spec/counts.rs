@@ -226,8 +226,8 @@ impl Spec {
 
     fn refuses_term(&self, term: Term) -> Vec<Refusal> {
         match term {
-            Term::Long if self.policy.refuse_long => Vec::from([Refusal::LongTerm]),
-            Term::Long if self.policy.lease_long => Vec::from([Refusal::LeaseNeeded]),
+            Term::Long if self.refuses_long() => Vec::from([Refusal::LongTerm]),
+            Term::Long if self.leases_long() => Vec::from([Refusal::LeaseNeeded]),
             _ => Vec::new(),
         }
     }

@@ -4,9 +4,9 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::super::field::{AnyOrder, Content, Lent, Span, TableBudget};
-use super::super::outcome::{FolioKind, Life, Outcome, Refusal};
+use super::super::outcome::{Failed, FolioKind, Life, Outcome, Refusal};
 use super::super::runs::{Run, pfn};
-use super::judge::{Answer, Step, done, refuse};
+use super::judge::{Answer, Seen, Step, done, refuse};
 use super::request::run;
 use super::withheld::is_withheld;
 use super::{Extent, Folio, Spec};
@@ -74,9 +74,10 @@ impl Spec {
         self.life == Life::Live
     }
 
-    pub(super) fn kill(&mut self) -> Step {
+    pub(super) fn kill(&mut self, seen: &mut Seen<'_>) -> Step {
         if self.life == Life::Live {
             self.life = Life::Dying;
+            self.tell(Failed::Killed, seen)?;
         }
         done()
     }

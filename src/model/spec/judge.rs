@@ -184,7 +184,9 @@ impl Spec {
             Op::AddExtent { span, tables, content, lent } => {
                 self.add_extent(span, tables, content, lent)
             }
-            Op::Kill {} => self.kill(),
+            Op::Kill {} => self.kill(seen),
+            Op::AttachHolder { tighten } => self.attach_holder(tighten),
+            Op::DetachHolder {} => self.detach_holder(),
             Op::Drain {} => self.drain(),
             Op::RemoveExtent { at } => self.remove_extent(at, false, seen),
             Op::LoseExtent { at } => self.remove_extent(at, true, seen),

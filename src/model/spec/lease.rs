@@ -42,7 +42,7 @@ impl Spec {
     fn lease(&mut self, token: Token) -> Step {
         let head = self.counted(token)?;
         let mut faults = Vec::new();
-        if self.policy.refuse_long {
+        if self.refuses_long() {
             faults.push(Refusal::LongTerm);
         }
         if self.leases().count() == LEASES_MAX {

@@ -1,13 +1,13 @@
 //! Extents that leave: nothing new comes out of them, and without a folio they can be taken away.
 
 use super::super::field::At;
-use super::super::outcome::{ExtentView, HookEvent, Life, Refusal};
+use super::super::outcome::{ExtentView, Failed, HookEvent, Life, Refusal};
 use super::super::runs::{Run, pfn};
 use super::extent::is_busy;
+use super::holder::named;
 use super::judge::{Seen, Step, done, refuse};
-use super::request::{clamp, page};
+use super::request::page;
 use super::{Extent, Spec};
-use crate::units::PfnRange;
 
 impl Spec {
     fn extent_at(&self, at: At) -> Result<usize, Refusal> {
@@ -22,11 +22,17 @@ impl Spec {
             Err(why) => return refuse(why),
         };
         let extent = &mut self.extents[index];
-        if extent.life == Life::Live {
+        let range = extent.range;
+        let is_first = extent.life == Life::Live;
+        if is_first {
             extent.life = Life::Dying;
         }
-        if is_gone && !core::mem::replace(&mut extent.is_gone, true) {
-            let range = extent.range;
+        let name = named(range).ok_or("an extent without pages")?;
+        if is_first && !is_gone {
+            self.tell(Failed::Leaving(name), seen)?;
+        }
+        if is_gone && !core::mem::replace(&mut self.extents[index].is_gone, true) {
+            self.tell(Failed::Gone(name), seen)?;
             for head in self.busy_in(range) {
                 seen.event(HookEvent::Gone { head: pfn(head) })?;
             }
@@ -109,8 +115,7 @@ impl Spec {
     /// Returns all extents, in the order in which they were added.
     pub(in super::super) fn extent_views(&self) -> alloc::vec::Vec<ExtentView> {
         let view = |&Extent { range, life, is_gone, .. }: &Extent| {
-            let range = PfnRange::new(pfn(range.start), clamp(range.nr_pages())).ok()?;
-            Some(ExtentView { range, life, is_gone })
+            Some(ExtentView { range: named(range)?, life, is_gone })
         };
         self.extents.iter().filter_map(view).collect()
     }

@@ -8,6 +8,7 @@
 mod claim;
 mod counts;
 mod extent;
+mod holder;
 mod hook;
 mod judge;
 mod lease;
@@ -31,7 +32,7 @@ use core::cell::OnceCell;
 pub use lease::{LEASES_MAX, REVOCATIONS_MAX};
 pub use withheld::POISON_MAX;
 
-use super::field::{HookStep, Token};
+use super::field::{HookStep, Tighten, Token};
 use super::geometry::{Geometry, PolicyBits, ScrubAnswer};
 use super::outcome::{FolioKind, Life};
 use super::runs::{Run, RunSet, pfn};
@@ -77,6 +78,8 @@ pub struct Spec {
     scrubbed: Vec<Run>,
     same: Vec<Run>,
     life: Life,
+    /// What the holder has made of the policy, if there is one.
+    holder: Option<Tighten>,
     /// The free runs, if they were derived since the last change.
     derived: OnceCell<Vec<Run>>,
 }
@@ -167,6 +170,7 @@ impl Spec {
             scrubbed: Vec::new(),
             same: Vec::new(),
             life: Life::Live,
+            holder: None,
             derived: OnceCell::new(),
         };
         for plan in &geometry.extents {

@@ -194,6 +194,7 @@ impl Spec {
         match op {
             Op::Offline { span } => self.resolve_span(span),
             Op::Online { span } => self.resolve_online(span),
+            Op::DetachHolder {} => drop(self.holder?),
             Op::Split { token, order } => {
                 *token = self.pick_unique(*token)?;
                 let whole = self.folios.get(&self.unique(*token).ok()?)?.order.as_u8();

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::super::field::{At, Span};
-use super::super::outcome::{FolioKind, HookEvent, Refusal};
+use super::super::outcome::{Failed, FolioKind, HookEvent, Refusal};
 use super::super::runs::{Run, pfn};
 use super::judge::{Seen, Step, done, refuse};
 use super::request::{page, run};
@@ -30,7 +30,9 @@ impl Spec {
         let owner = self.owner(page).filter(|(_, folio)| !is_withheld(folio.kind));
         self.bad.insert(page);
         self.withhold(Run::new(page, 1));
-        seen.event(HookEvent::Poisoned { pfn: pfn(page), head: owner.map(|(head, _)| pfn(head)) })?;
+        let (pfn, head) = (pfn(page), owner.map(|(head, _)| pfn(head)));
+        self.tell(Failed::Poisoned { pfn, head }, seen)?;
+        seen.event(HookEvent::Poisoned { pfn, head })?;
         done()
     }
 
