@@ -132,19 +132,19 @@ impl<O: PgmapOps> PgmapCore<O> {
         let is_first = extent.end.lose();
         extent.begin_end(&self.core);
         drop(attach);
-        if is_first {
-            // ORDERING(hold): the device is known to be gone before a holder is looked for.
-            fence(Ordering::SeqCst);
-            self.tell_holder(Failure::Gone { extent: extent.range() });
+        let life = self.removal_begun(extent);
+        if !is_first {
+            return Ok(life);
         }
-        if is_first && !seeded!(GoneUntold) {
+        self.tell_holder(Failure::Gone { extent: extent.range() });
+        if !seeded!(GoneUntold) {
             extent.for_each_busy(|busy| {
                 if let Some(folio) = busy.folio {
                     self.ops.folio_gone(folio);
                 }
             });
         }
-        Ok(self.removal_begun(extent))
+        Ok(extent.end.life())
     }
 
     /// Does what a removal owes that was begun, without the lock.
@@ -152,7 +152,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         // What is idle in magazines has to come back, and none may remember the extent.
         // ORDERING: Relaxed. A request to be obeyed at the next call.
         self.core.shortages.fetch_add(1, Ordering::Relaxed);
-        // ORDERING(dying): the one half.
+        // ORDERING(dying): the one half; and one of `hold`, before a holder is looked for.
         fence(Ordering::SeqCst);
         self.settle();
         extent.end.life()
