@@ -127,6 +127,29 @@ assert_eq!(pgmap.extents().count(), 0);",
 }
 
 pair! {
+    /// A holder is there for as long as the pgmap can be used, even behind a guard that is leaked.
+    a_holder_outlives_the_pgmap, "compile_fail,E0597",
+    given: concat!(
+        local!(),
+        "struct Fs;
+impl Holder<Ops> for Fs {
+    fn notify_failure(&self, _: &PgmapCore<Ops>, _: Failure) {}
+}
+",
+    ),
+    refused: "{
+    let fs = Fs;
+    core::mem::forget(pgmap.attach_holder(&fs, Tighten::Leases).unwrap());
+}
+pgmap.kill();",
+    accepted: "let fs = Fs;
+{
+    core::mem::forget(pgmap.attach_holder(&fs, Tighten::Leases).unwrap());
+}
+pgmap.kill();",
+}
+
+pair! {
     /// A handle cannot be used after its pgmap is gone.
     a_folio_does_not_outlive_its_pgmap, "compile_fail,E0505",
     given: folio!(),

@@ -150,10 +150,10 @@ mod units;
 mod zone;
 
 pub use folio::{
-    Busy, BusyAll, CloneError, CountError, Folio, FolioMap, FolioPin, FolioSet, FolioWait, Lease,
-    LeaseError, LeaseInfo, LeaseSlot, LeaseState, Leases, PinError, PinKind, Put, RangeWait,
-    RawFolio, RawMap, RawPin, Revocation, Revoke, RevokeError, RevokeSlot, RevokeWaitError,
-    WaitError,
+    Busy, BusyAll, CloneError, ConvertError, CountError, Folio, FolioMap, FolioPin, FolioSet,
+    FolioWait, Lease, LeaseError, LeaseInfo, LeaseSlot, LeaseState, Leases, PinError, PinKind, Put,
+    RangeWait, RawFolio, RawMap, RawPin, Revocation, Revoke, RevokeError, RevokeSlot,
+    RevokeWaitError, Untold, WaitError,
 };
 pub use map::{
     Access, AddressSpace, CutError, Entry, Fracture, FractureError, FractureReason, Fractured,

@@ -198,6 +198,10 @@ sequential {
     DetachStaysTight,
     /// a holder is told of failures although it was detached
     HolderToldBehindEnd,
+    /// a revocation forgets the pins that are older than the holder
+    OldPinsForgotten,
+    /// a pin that becomes a lease is counted once more
+    ConvertPinsTwice,
 }
 mapping {
     /// a leaf may be larger than the folio

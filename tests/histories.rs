@@ -165,6 +165,32 @@ fn all_short_histories_of_holders() {
 }
 
 #[test]
+fn all_short_histories_of_old_pins() {
+    // Two folios side by side; one has a long-term pin that is older than the holder, and a lease.
+    let begin = ["claim at=0x10 order=1", "publish token=@0", "pin token=@0 term=long"];
+    let then = ["claim at=0x12 order=0", "publish token=@2", "attach-holder tighten=leases"];
+    let letters = [
+        "lease token=@0",
+        "lease token=@2",
+        "convert-pin token=@1",
+        "unpin token=@1",
+        "end-lease token=@255",
+        "pin token=@2 term=short",
+        "revoke span=0x11+2",
+        "end-revoke token=@255",
+        "detach-holder",
+        "attach-holder tighten=leases",
+    ];
+    let begin: Vec<Op> = begin.iter().chain(&then).map(|op| op.parse().unwrap()).collect();
+    let world = "geometry max-order=3 slots=1 extent=0x10+4:dense:dirty";
+    let histories = all_of(world, &letters, 4).map(|mut history| {
+        history.ops.splice(0..0, begin.iter().cloned());
+        history
+    });
+    run_all("old pins", histories);
+}
+
+#[test]
 fn all_short_histories_of_lives() {
     let letters = [
         "alloc order=3",

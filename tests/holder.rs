@@ -21,7 +21,8 @@ use devfolio::{
     Access, DirSlot, Directory, Entry, Failure, Folio, FolioInfo, GupError, GupTake, HoldError,
     Holder, Holding, Leaf, LeafReader, LeaseError, LeaseInfo, LeaseSlot, Leases, Life,
     LongtermPins, MetaSize, Order, Park, ParkKey, Pfn, PfnRange, PgmapCore, PgmapOps, PinError,
-    PinKind, Policy, Revoke, RevokeSlot, Rights, Tables, Tighten, Vpn, VpnRange, gup_fast,
+    PinKind, Policy, Revoke, RevokeSlot, RevokeWaitError, Rights, Tables, Tighten, Untold, Vpn,
+    VpnRange, gup_fast,
 };
 use world::{BLOCK, Static, bare, lines, range, refused};
 
@@ -413,4 +414,146 @@ fn no_long_term_pin_slips_past_a_holder_that_comes_and_goes() {
         stop.store(true, Ordering::Relaxed);
     });
     assert!(folios.iter().all(|folio| folio.pincount() == 0));
+}
+
+/// Slots for so many leases, and for two revocations.
+fn leases(pgmap: Static<Owner>, nr_slots: usize) -> Leases<'static, 'static, Owner, &'static Told> {
+    let slots: Vec<_> = (0..nr_slots).map(|_| LeaseSlot::new()).collect();
+    Leases::new(pgmap, slots.leak(), leak([const { RevokeSlot::new() }; 2]))
+}
+
+/// The holder of a lease, who counts how often it was told.
+#[derive(Default)]
+struct Told(AtomicU64);
+
+impl Revoke for Told {
+    fn revoked(&self, _: LeaseInfo) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn untold(leases: &Leases<'static, 'static, Owner, &'static Told>) -> Vec<(u64, u32)> {
+    let mut found = Vec::new();
+    leases.for_each_untold(range(0x1000, 0x2000), |it| found.push((it.head.as_u64(), it.pins)));
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn a_pin_that_is_older_than_the_holder_becomes_a_lease_and_back_on_refusal() {
+    let pgmap = world();
+    let (leases, folio) = (leases(pgmap, 2), live(pgmap, 0x1000, 9));
+    let told = leak(Told::default());
+    let [one, two, three] = [(); 3].map(|()| folio.pin(PinKind::Longterm).unwrap());
+    let holding = pgmap.attach_holder(&Listener, Tighten::Leases).unwrap();
+    assert_eq!(untold(&leases), [(0x1000, 3)]);
+
+    let lease = leases.convert(one, told).unwrap();
+    assert_eq!((folio.pincount(), untold(&leases)), (3, vec![(0x1000, 2)]), "no count more");
+    let other = leases.convert(two, told).unwrap();
+    assert_eq!(untold(&leases), [(0x1000, 1)]);
+    let refused_with = |pin, error| {
+        let before = world::Snapshot::of(pgmap);
+        let refused = leases.convert(pin, told).unwrap_err();
+        assert_eq!((refused.error, world::Snapshot::of(pgmap)), (error, before));
+        refused.pin
+    };
+    let three = refused_with(three, LeaseError::NoSlot { nr_slots: 2 });
+    drop(other);
+    assert_eq!(folio.pincount(), 2, "its end is that of the pin");
+
+    let revocation = leases.revoke(range(0x1100, 1)).unwrap();
+    assert_eq!((revocation.nr_told(), told.0.load(Ordering::Relaxed)), (1, 1));
+    // The first page that is closed is one of the old lease, which covers the folio.
+    let three = refused_with(three, LeaseError::Revoked { pfn: folio.head() });
+    lease.end();
+    drop((lease, three));
+    assert_eq!(revocation.wait_until(0), Ok(()));
+    drop((revocation, holding));
+
+    // Where there are no long-term pins a short one does not become one.
+    let pin = folio.pin(PinKind::Short).unwrap();
+    drop(leases.convert(folio.pin(PinKind::Short).unwrap(), told).unwrap());
+    drop(pin);
+    let holding = pgmap.attach_holder(&Listener, Tighten::Refuse).unwrap();
+    let head = folio.head();
+    let pin =
+        refused_with(folio.pin(PinKind::Short).unwrap(), LeaseError::LongtermRefused { head });
+    drop((holding, pin));
+    let elsewhere = live(world(), 0x1000, 0);
+    let pin = elsewhere.pin(PinKind::Longterm).unwrap();
+    drop(refused_with(pin, LeaseError::Elsewhere { head: elsewhere.head() }));
+    assert_eq!((folio.pincount(), elsewhere.pincount()), (0, 0));
+}
+
+#[test]
+fn what_is_revoked_stays_closed_while_an_old_pin_is_there() {
+    let pgmap = world();
+    let leases = leases(pgmap, 4);
+    let [one, two] = [0x1000, 0x1100].map(|head| live(pgmap, head, 3));
+    let told = leak(Told::default());
+    let old = two.pin(PinKind::Longterm).unwrap();
+    let both = range(0x1000, 0x200);
+
+    // Without a holder plain pins are nobody's business here.
+    drop(leases.revoke(both).unwrap());
+    let revocation = leases.revoke(both).unwrap();
+    assert_eq!((revocation.first_pinned(), revocation.wait_until(0)), (None, Ok(())));
+    drop(revocation);
+    assert!(leases.lease(&two, told).is_ok());
+
+    let holding = pgmap.attach_holder(&Listener, Tighten::Leases).unwrap();
+    let lease = leases.lease(&one, told).unwrap();
+    let revocation = leases.revoke(both).unwrap();
+    let left = RevokeWaitError::Deadline { lease: revocation.first_left().unwrap() };
+    assert_eq!(revocation.wait_until(0), Err(left), "leases first");
+    drop(lease);
+    let untold = Untold { head: two.head(), order: two.order(), pins: 1 };
+    assert_eq!((revocation.first_left(), revocation.first_pinned()), (None, Some(untold)));
+    let error = refused(pgmap, || revocation.wait_until(0));
+    assert_eq!(error, RevokeWaitError::Pinned { untold });
+
+    // The guard goes, and the range stays closed; so does the slot.
+    drop(revocation);
+    let lease_fn = |folio| leases.lease(folio, told).map(drop);
+    assert_eq!(lease_fn(&one), Err(LeaseError::Revoked { pfn: one.head() }));
+    assert_eq!(lease_fn(&two), Err(LeaseError::Revoked { pfn: two.head() }));
+    let second = leases.revoke(range(0x2000, 1)).unwrap();
+    let error = leases.revoke(range(0x2000, 1)).map(drop).unwrap_err();
+    assert_eq!(error, devfolio::RevokeError::NoSlot { nr_slots: 2 });
+    drop(second);
+    drop(old);
+    assert_eq!((lease_fn(&one), lease_fn(&two)), (Ok(()), Ok(())), "lent again");
+    drop([leases.revoke(both).unwrap(), leases.revoke(both).unwrap()]);
+
+    // A holder that goes takes this along: the pins are nobody's business again.
+    let pin = two.pin(PinKind::Short).unwrap();
+    drop(leases.revoke(both).unwrap());
+    assert!(lease_fn(&one).is_err());
+    drop(holding);
+    assert_eq!(lease_fn(&one), Ok(()));
+    drop(pin);
+}
+
+#[test]
+fn whoever_waits_for_old_pins_is_woken_by_the_last_one() {
+    let pgmap = world();
+    let leases = leases(pgmap, 4);
+    let folios = [0x1000, 0x1100, 0x2000].map(|head| live(pgmap, head, 3));
+    let told = leak(Told::default());
+    for _ in 0..200 {
+        let pins = folios.each_ref().map(|folio| folio.pin(PinKind::Longterm).unwrap());
+        let holding = pgmap.attach_holder(&Listener, Tighten::Leases).unwrap();
+        let lease = leases.lease(&folios[2], told).unwrap();
+        let revocation = leases.revoke(range(0x1000, 0x2000)).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || drop(lease));
+            for pin in pins {
+                scope.spawn(move || drop(pin));
+            }
+            revocation.wait();
+        });
+        assert!(folios.iter().all(|folio| folio.pincount() == 0));
+        drop((revocation, holding));
+    }
 }

@@ -172,6 +172,10 @@ impl<'a, O: PgmapOps> FolioPin<'a, O> {
         Self { at }
     }
 
+    pub(super) const fn at(&self) -> FolioRef<'a, O> {
+        self.at
+    }
+
     pub(super) fn into_at(self) -> FolioRef<'a, O> {
         ManuallyDrop::new(self).at
     }

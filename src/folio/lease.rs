@@ -17,7 +17,7 @@
 
 use core::fmt;
 
-use super::counted::{PinError, PinKind};
+use super::counted::{FolioPin, PinError, PinKind};
 use super::handle::{CountError, Folio};
 use super::revoke::{Closed, RevokeSlot};
 use crate::meta::Count;
@@ -231,10 +231,11 @@ impl<'t, 'a, O: PgmapOps, R: Revoke> Leases<'t, 'a, O, R> {
         holder: R,
     ) -> Result<Lease<'t, 'a, O, R>, LeaseError> {
         let at = folio.at();
+        self.sweep();
         at.check_pin(PinKind::Short)?;
         let slot = self.slots.iter().find(|slot| slot.0.claim());
         let slot = slot.ok_or(LeaseError::NoSlot { nr_slots: self.slots.len() })?;
-        let pinned = self.check(folio).and_then(|()| Ok(at.add_pins(1, PinKind::Short)?));
+        let pinned = self.check(at).and_then(|()| Ok(at.add_pins(1, PinKind::Short)?));
         // ORDERING(hold): behind the fence of `add_pins`, as there.
         let pinned = pinned.and_then(|()| {
             self.check_policy(at.head).inspect_err(|_| at.sub_owned(Count::Pins, 1))
@@ -245,18 +246,28 @@ impl<'t, 'a, O: PgmapOps, R: Revoke> Leases<'t, 'a, O, R> {
             }
             return Err(cold(error));
         }
-        let (head, order) = (at.head, folio.order());
-        slot.0.fill(Grant { pgmap: self.name(), head, order, holder });
-        let lease = Lease { at, order, slot };
-        // ORDERING(lease): the one half: the lease can be found before revocations are looked for.
-        fence(Ordering::SeqCst);
-        match self.closed_page(folio.range()) {
+        let lease = self.grant(slot, at, holder);
+        match self.closed_page(lease.range()) {
             // Whoever was told has a lease, which is revoked; nobody else has one.
             Some(pfn) if !seeded!(LeaseSlipsPastRevoke) && lease.end_unless(TOLD | ENDING) => {
                 Err(cold(LeaseError::Revoked { pfn }))
             }
             _ => Ok(lease),
         }
+    }
+
+    /// Makes a lease of a pin that the caller has; it owes a look at [`Leases::closed_page`].
+    pub(super) fn grant(
+        &self,
+        slot: &'t LeaseSlot<R>,
+        at: FolioRef<'a, O>,
+        holder: R,
+    ) -> Lease<'t, 'a, O, R> {
+        let (head, order) = (at.head, at.order());
+        slot.0.fill(Grant { pgmap: self.name(), head, order, holder });
+        // ORDERING(lease): the one half: the lease can be found before revocations are looked for.
+        fence(Ordering::SeqCst);
+        Lease { at, order, slot }
     }
 
     /// Calls `each_fn` with every lease on pages of `range`, in the order of the slots.
@@ -278,13 +289,13 @@ impl<'t, 'a, O: PgmapOps, R: Revoke> Leases<'t, 'a, O, R> {
     }
 
     /// Says what is in the way of a lease before there is one.
-    fn check(&self, folio: &Folio<'a, O>) -> Result<(), LeaseError> {
-        let head = folio.head();
-        if !core::ptr::eq(folio.pgmap(), self.pgmap) {
+    pub(super) fn check(&self, at: FolioRef<'a, O>) -> Result<(), LeaseError> {
+        let head = at.head;
+        if !core::ptr::eq(at.pgmap, self.pgmap) {
             return Err(LeaseError::Elsewhere { head });
         }
         self.check_policy(head)?;
-        match self.closed_page(folio.range()) {
+        match self.closed_page(at.range(at.order())) {
             Some(pfn) => Err(LeaseError::Revoked { pfn }),
             None => Ok(()),
         }
@@ -299,7 +310,7 @@ impl<'t, 'a, O: PgmapOps, R: Revoke> Leases<'t, 'a, O, R> {
     }
 
     /// Returns the first of the pages that must not be lent.
-    fn closed_page(&self, pages: PfnRange) -> Option<Pfn> {
+    pub(super) fn closed_page(&self, pages: PfnRange) -> Option<Pfn> {
         let revoked = self.closed.iter().filter_map(|slot| {
             let visit = slot.0.visit()?;
             let Closed { pgmap, range } = *visit.value();
@@ -331,7 +342,9 @@ impl<'t, 'a, O: PgmapOps, R: Revoke> Leases<'t, 'a, O, R> {
         let overlaps = lease.range().overlaps(range) && grant.pgmap == self.name();
         overlaps.then_some(lease)
     }
+}
 
+impl<O: PgmapOps, R> Leases<'_, '_, O, R> {
     /// Returns the address of the pgmap.
     pub(super) fn name(&self) -> usize {
         core::ptr::from_ref(self.pgmap).addr()
@@ -402,7 +415,7 @@ pub struct Lease<'t, 'a, O: PgmapOps, R> {
     slot: &'t LeaseSlot<R>,
 }
 
-impl<O: PgmapOps, R> Lease<'_, '_, O, R> {
+impl<'a, O: PgmapOps, R> Lease<'_, 'a, O, R> {
     /// Returns the first page of the folio.
     #[must_use]
     pub const fn head(&self) -> Pfn {
@@ -475,6 +488,16 @@ impl<O: PgmapOps, R> Lease<'_, '_, O, R> {
             self.at.sub_owned(Count::Pins, 1);
         }
         true
+    }
+
+    /// Ends the lease but for its pin, unless one of these flags is up.
+    pub(super) fn into_pin(self, flags: u64) -> Result<FolioPin<'a, O>, Self> {
+        if self.slot.0.raise(ENDING, flags).is_err() {
+            return Err(self);
+        }
+        self.say_dead();
+        // Dropping it ends it no second time.
+        Ok(FolioPin::new(self.at))
     }
 
     fn say_dead(&self) {

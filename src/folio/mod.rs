@@ -12,6 +12,7 @@ mod lease;
 mod raw;
 mod revoke;
 mod set;
+mod untold;
 mod wait;
 mod wait_range;
 
@@ -29,5 +30,6 @@ pub use lease::{Lease, LeaseError, LeaseInfo, LeaseSlot, LeaseState, Leases, Rev
 pub use raw::{Put, RawFolio, RawMap, RawPin};
 pub use revoke::{Revocation, RevokeError, RevokeSlot, RevokeWaitError};
 pub use set::{CloneError, FolioSet};
+pub use untold::{ConvertError, Untold};
 pub use wait::{FolioWait, WaitError};
 pub use wait_range::RangeWait;

@@ -4,9 +4,15 @@ use core::fmt;
 
 use super::lease::{DEAD, ENDING, Grant, LeaseInfo, LeaseSlot, LeaseState, Leases, Revoke};
 use super::lease::{TELLING, TOLD, WAITED};
-use crate::pgmap::PgmapOps;
+use super::untold::Untold;
+use crate::pgmap::{FolioInfo, PgmapOps};
 use crate::sync::{Ordering, Park, ParkKey, Visit, Visited, const_unless_loom, fence, has_passed};
-use crate::units::PfnRange;
+use crate::units::{Pfn, PfnRange};
+
+/// The guard is gone, and the pages stay closed while pins are left that are no leases.
+pub(super) const LINGERS: u64 = Visited::<()>::flag(0);
+/// Somebody opens the pages after all.
+pub(super) const SWEPT: u64 = Visited::<()>::flag(1);
 
 /// A place for a revocation; the embedder lends as many as there may be at a time.
 pub struct RevokeSlot(pub(super) Visited<Closed>);
@@ -73,12 +79,24 @@ pub enum RevokeWaitError {
         /// The first lease that was left.
         lease: LeaseInfo,
     },
+    /// The deadline has passed, and all leases have ended, but not the pins that are older than a
+    /// [`Holder`](crate::Holder).
+    Pinned {
+        /// The first folio that was pinned.
+        untold: Untold,
+    },
 }
 
 impl fmt::Display for RevokeWaitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Deadline { lease: LeaseInfo { head, order, .. } } = self;
-        write!(f, "folio {head} of order {order} is still leased")
+        match self {
+            Self::Deadline { lease: LeaseInfo { head, order, .. } } => {
+                write!(f, "folio {head} of order {order} is still leased")
+            }
+            Self::Pinned { untold: Untold { head, order, pins } } => {
+                write!(f, "folio {head} of order {order} still has {pins} pins")
+            }
+        }
     }
 }
 
@@ -103,6 +121,7 @@ impl<'t, 'a, O: PgmapOps, R: Revoke> Leases<'t, 'a, O, R> {
     /// Where the holders may be told, each in turn: [`Revoke::revoked`] says what that is. Takes no
     /// lock, runs no hook but what they cause. Walks the slots.
     pub fn revoke(&self, range: PfnRange) -> Result<Revocation<'t, 'a, O, R>, RevokeError> {
+        self.sweep();
         let slot = self.closed.iter().find(|slot| slot.0.claim());
         let slot = slot.ok_or(RevokeError::NoSlot { nr_slots: self.closed.len() })?;
         slot.0.fill(Closed { pgmap: self.name(), range });
@@ -169,11 +188,13 @@ impl<R> Drop for Telling<'_, R> {
 ///
 /// When it is dropped, the range can be lent again, but for pages of leases that were told to end
 /// and have not: those stay closed until they do, so nothing is lent twice by forgetting to wait.
-/// Leaking it keeps the range closed.
+/// Under a [`Holder`](crate::Holder) who has it that long-term pins are leases there may be older
+/// ones that nobody can be told of: then all of the range stays closed, and the slot taken, until
+/// no page of it is pinned. Leaking it keeps the range closed.
 ///
 /// # Context
 ///
-/// Dropped anywhere; takes no lock.
+/// Dropped anywhere; takes no lock. Under such a holder it walks the folios of the range.
 #[must_use = "dropping it opens the range again"]
 pub struct Revocation<'t, 'a, O: PgmapOps, R> {
     leases: Leases<'t, 'a, O, R>,
@@ -207,10 +228,27 @@ impl<O: PgmapOps, R: Revoke> Revocation<'_, '_, O, R> {
         Some(self.leases.first_left(self.range)?.0)
     }
 
+    /// Returns the first folio, by page, whose pins are waited for without being leases; `None` if
+    /// all are gone, or if there is no holder who has it that long-term pins are leases.
+    ///
+    /// Those of leases are counted as well, as long as they have not ended.
+    ///
+    /// # Context
+    ///
+    /// Anywhere; takes no lock. Walks the folios of the range.
+    #[must_use]
+    pub fn first_pinned(&self) -> Option<Untold> {
+        let FolioInfo { head, order, pins, .. } = self.leases.first_old_pin(self.range)?;
+        Some(Untold { head, order, pins })
+    }
+
     /// Waits until every lease on the pages has ended.
     ///
     /// What was done through the leases is behind it. Pins that are no leases are not waited for:
-    /// [`Folio::wait_unpinned`](crate::Folio::wait_unpinned) does that.
+    /// [`Folio::wait_unpinned`](crate::Folio::wait_unpinned) does that. But as long as a
+    /// [`Holder`](crate::Holder) has it that long-term pins are leases, all pins are waited for,
+    /// since any may be a long-term one that is older; revoke in all sets of slots first. A holder
+    /// that goes wakes nobody.
     ///
     /// # Context
     ///
@@ -226,7 +264,8 @@ impl<O: PgmapOps, R: Revoke> Revocation<'_, '_, O, R> {
     ///
     /// # Errors
     ///
-    /// Returns [`RevokeWaitError::Deadline`] with the first lease that is left.
+    /// Returns [`RevokeWaitError::Deadline`] with the first lease that is left; if none is,
+    /// [`RevokeWaitError::Pinned`] with the first folio that is waited for.
     ///
     /// # Context
     ///
@@ -237,23 +276,41 @@ impl<O: PgmapOps, R: Revoke> Revocation<'_, '_, O, R> {
 
     fn wait_to(&self, deadline: Option<u64>) -> Result<(), RevokeWaitError> {
         let park = self.leases.pgmap.ops().park();
-        // Ends: when the last of the leases has ended, each of which ends a sleep, and no new ones
-        // come; or at the deadline.
-        while let Some((lease, slot)) = self.leases.first_left(self.range) {
+        // Ends: when the last of the leases has ended, and of the pins that are waited for, each of
+        // which ends a sleep, and no new ones come; or at the deadline.
+        loop {
+            let left = self.leases.first_left(self.range);
+            let pinned = if left.is_none() { self.first_pinned() } else { None };
+            let (key, error) = match (&left, pinned) {
+                (&Some((lease, _)), _) => {
+                    (ParkKey::Lease(lease.head), RevokeWaitError::Deadline { lease })
+                }
+                (None, Some(untold)) => {
+                    (ParkKey::Folio(untold.head), RevokeWaitError::Pinned { untold })
+                }
+                (None, None) => return Ok(()),
+            };
             if has_passed(park, deadline) {
-                return Err(RevokeWaitError::Deadline { lease });
+                return Err(error);
             }
-            let key = ParkKey::Lease(lease.head);
             let token = park.token(key);
-            if !self.register(slot, &lease) {
-                continue;
-            }
+            let is_registered = match left {
+                Some((lease, slot)) => self.register(slot, &lease),
+                None => pinned.is_some_and(|untold| self.register_pin(untold.head)),
+            };
             match deadline {
+                _ if !is_registered => {}
                 Some(deadline) => park.park_until(key, token, deadline),
                 None => park.park(key, token),
             }
         }
-        Ok(())
+    }
+
+    /// Has the end of a pin of the folio wake; false if it is not the first one any more.
+    fn register_pin(&self, head: Pfn) -> bool {
+        let is_waited =
+            self.leases.pgmap.find(head).is_some_and(|(at, _)| at.word.register_waiter());
+        is_waited && self.first_pinned().is_some_and(|untold| untold.head == head)
     }
 
     /// Has the end of a lease wake; false if it has ended, and another one may have its slot.
@@ -267,6 +324,11 @@ impl<O: PgmapOps, R: Revoke> Revocation<'_, '_, O, R> {
 
 impl<O: PgmapOps, R> Drop for Revocation<'_, '_, O, R> {
     fn drop(&mut self) {
+        if self.leases.first_old_pin(self.range).is_some() {
+            // Whoever asks for a lease, or revokes, opens it once they are gone.
+            let _ = self.slot.0.raise(LINGERS, 0);
+            return;
+        }
         self.slot.0.retire();
     }
 }

@@ -7,9 +7,9 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use super::*;
-use crate::folio::Folio;
+use crate::folio::{Folio, PinKind};
 use crate::pgmap::loom_tests::{BLOCK, Owner, Shared, lend, with_pgmap};
-use crate::pgmap::{DirSlot, Directory, Policy};
+use crate::pgmap::{DirSlot, Directory, Failure, Holder, PgmapCore, Policy, Tighten};
 use crate::sync::models::{explore, explore_up_to, race, race_of_three};
 use crate::units::{Order, Pfn, PfnRange};
 
@@ -125,6 +125,34 @@ fn lookup_races_with_zap_and_rebirth() {
             let next = pgmap.try_get(Pfn::new(left)).unwrap();
             drop((next.try_clone(), next));
             release(pgmap, Pfn::new(left));
+        });
+    });
+}
+
+/// A holder that hears nothing.
+struct Deaf;
+
+impl Holder<Owner> for Deaf {
+    fn notify_failure(&self, _: &PgmapCore<Owner>, _: Failure) {}
+}
+
+/// Edge `hold`: a long-term pin by address is seen by a holder that comes, or is refused.
+#[test]
+fn lookup_races_with_a_holder() {
+    explore_up_to(2, || {
+        with_space(2, |pgmap, world, mut space| {
+            let folio = folio(pgmap);
+            map(&mut space, &folio, 0, 1);
+            let look_fn = move |_: &Shared| {
+                let (page, take) = (VpnRange::page(Vpn::new(0)), GupTake::Pin(PinKind::Longterm));
+                gup_fast(&world.reader, world.directory, page, Access::Read, take)
+            };
+            let attach_fn = |pgmap: &Shared| pgmap.attach_holder(&Deaf, Tighten::Refuse);
+            let (looked, holding) = race(pgmap, look_fn, attach_fn);
+            assert!(looked.is_err() || holding.is_err(), "a pin under a holder that refuses them");
+            assert_eq!(folio.pincount(), u32::from(looked.is_ok()), "pins");
+            drop((looked, holding));
+            space.unmap(all()).unwrap();
         });
     });
 }

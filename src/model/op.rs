@@ -522,6 +522,11 @@ operations! {
     }
     /// Detaches the holder.
     DetachHolder = "detach-holder" * 2 {}
+    /// Turns a pin into a lease.
+    ConvertPin = "convert-pin" * 3 {
+        /// Which one.
+        token: Token,
+    }
 }
 
 /// Why a line is no operation.

@@ -238,6 +238,11 @@ impl Core {
         is_first
     }
 
+    /// Returns whether a holder has it that long-term pins are leases.
+    pub(crate) fn is_leased_by_holder(&self) -> bool {
+        self.end.tightened() == Some(Tighten::Leases)
+    }
+
     /// Returns how long-term pins are granted at this moment: as the policy says, or tighter.
     #[inline]
     pub(crate) fn longterm_pins(&self) -> LongtermPins {

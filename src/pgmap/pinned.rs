@@ -9,11 +9,33 @@ use crate::units::PfnRange;
 impl Core {
     /// Returns the pinned folio with the lowest head.
     pub(super) fn first_pinned(&self) -> Option<FolioInfo> {
-        let found = self.extents().filter_map(|extent| extent.first_pinned(extent.range()));
         if seeded!(HolderNamesOther) {
-            return found.last();
+            let mut other = None;
+            self.extents().for_each(|it| self.for_each_pinned(it.range(), |at| other = Some(at)));
+            return other;
         }
+        let found = self.extents().filter_map(|extent| extent.first_pinned(extent.range()));
         found.min_by_key(|folio| folio.head)
+    }
+
+    /// Returns the pinned folio with the lowest head of those that have pages of `range`.
+    pub(crate) fn first_pinned_in(&self, range: PfnRange) -> Option<FolioInfo> {
+        let found = self.extents().filter_map(|extent| extent.first_pinned(range));
+        found.min_by_key(|folio| folio.head)
+    }
+
+    /// Calls `each_fn` with every pinned folio that has pages of `range`, ascending in each extent.
+    pub(crate) fn for_each_pinned(&self, range: PfnRange, mut each_fn: impl FnMut(FolioInfo)) {
+        for extent in self.extents() {
+            let mut rest = Some(range);
+            // Ends: `rest` begins later on every turn, up to the end of the range.
+            while let Some(folio) = rest.and_then(|rest| extent.first_pinned(rest)) {
+                each_fn(folio);
+                let next = PfnRange::block(folio.head, folio.order).last().checked_add(1);
+                let next = next.filter(|&next| next <= range.last());
+                rest = next.and_then(|next| PfnRange::between(next, range.last()));
+            }
+        }
     }
 }
 

@@ -127,7 +127,8 @@ pub struct Policy {
     pub alloc: AllocPolicy,
     /// Where the free hook may run.
     pub hook_context: HookContext,
-    /// Whether long-term pins are granted; checked by every pin.
+    /// Whether long-term pins are granted; checked by every pin. A [`Holder`](super::Holder) may
+    /// tighten it for a while: [`PgmapCore::longterm_pins`](super::PgmapCore::longterm_pins).
     pub longterm_pins: LongtermPins,
     /// Whether peers may reach the memory by DMA; for whoever programs the DMA engine to ask.
     pub p2p: P2p,

@@ -35,9 +35,11 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
             | Op::UseMagazine { .. }
             | Op::Claim { .. }
             | Op::ClaimRange { .. } => self.allocate(op),
-            Op::Lease { .. } | Op::EndLease { .. } | Op::Revoke { .. } | Op::EndRevoke { .. } => {
-                self.lend(op)
-            }
+            Op::Lease { .. }
+            | Op::EndLease { .. }
+            | Op::ConvertPin { .. }
+            | Op::Revoke { .. }
+            | Op::EndRevoke { .. } => self.lend(op),
             Op::Publish { token } => self.unique(token).map(|folio| {
                 let raw = folio.publish().into_raw();
                 self.done_with(Held::Folio(raw))

@@ -8,8 +8,8 @@ use super::owner::Owner;
 use super::refusal::Refuses;
 use super::table::Held;
 use super::words::range_of;
-use super::{Data, PgmapSubject};
-use crate::folio::{Lease, LeaseInfo, LeaseState, Revocation};
+use super::{Data, PgmapSubject, raw};
+use crate::folio::{Lease, LeaseInfo, LeaseState, Revocation, RevokeWaitError};
 use crate::model::{Op, Outcome, Refusal, Token};
 use crate::units::Pfn;
 
@@ -26,6 +26,18 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
                 let (leases, owner) = (self.leases, self.pgmap.ops());
                 let lease = self.with_folio(token, |folio| leases.lease(folio, owner))?;
                 let lease = lease.map_err(|it| it.refusal())?;
+                let is_ok = lease.state() == LeaseState::Ok;
+                self.keep(Lent::Lease(lease));
+                if is_ok { Ok(Outcome::Done) } else { Err(Refusal::Other) }
+            }
+            Op::ConvertPin { token } => {
+                let Some(Held::Pin(raw)) = self.take(token) else { return Err(LOST) };
+                let pin = raw::pin(self.pgmap, raw).ok_or(LOST)?;
+                let lease = self.leases.convert(pin, self.pgmap.ops()).map_err(|refused| {
+                    let pin = Held::Pin(refused.pin.into_raw());
+                    self.pgmap.ops().state().table.put_back(token, pin);
+                    refused.error.refusal()
+                })?;
                 let is_ok = lease.state() == LeaseState::Ok;
                 self.keep(Lent::Lease(lease));
                 if is_ok { Ok(Outcome::Done) } else { Err(Refusal::Other) }
@@ -56,8 +68,18 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
                 let mut heads: Vec<Pfn> = left.iter().map(|lease| lease.head).collect();
                 heads.sort_unstable();
                 let first = revocation.first_left().map(|lease| lease.head);
+                let pinned = revocation.first_pinned();
+                // What is waited for; nobody has a clock here, so there is one look.
+                let is_waited = match revocation.wait_until(0) {
+                    Ok(()) => left.is_empty() && pinned.is_none(),
+                    Err(RevokeWaitError::Deadline { lease }) => first == Some(lease.head),
+                    Err(RevokeWaitError::Pinned { untold }) => {
+                        left.is_empty() && pinned == Some(untold)
+                    }
+                };
                 let is_right = left.iter().all(is_told) && first == heads.first().copied();
-                if is_right { Ok(Outcome::Leases(heads)) } else { Err(Refusal::Other) }
+                heads.extend(pinned.map(|untold| untold.head));
+                if is_waited && is_right { Ok(Outcome::Leases(heads)) } else { Err(Refusal::Other) }
             }
             _ => Err(LOST),
         }

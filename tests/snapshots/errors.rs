@@ -5,7 +5,7 @@ use devfolio::{
     ExportError, ExtentAttrs, FolioInfo, FolioKind, FreeRangeError, GetError, HoldError,
     ImportError, LeaseError, LeaseInfo, LeaseState, MergeReason, OfflineError, OnlineError, Order,
     Pfn, PinError, PoisonError, RangeError, RegisterError, RemoveError, ReviveError, RevokeError,
-    RevokeWaitError, SplitReason, StillBusy, UnpoisonError, WaitError,
+    RevokeWaitError, SplitReason, StillBusy, UnpoisonError, Untold, WaitError,
 };
 
 use super::error;
@@ -297,6 +297,9 @@ fn leases() {
         RevokeWaitError::Deadline { lease } =>
             "Deadline { lease: LeaseInfo { head: Pfn(0x42), order: Order(9), state: Revoked } }",
             "folio 0x42 of order 9 is still leased";
+        RevokeWaitError::Pinned { untold: Untold { head, order: Order::BLOCK, pins: 2 } } =>
+            "Pinned { untold: Untold { head: Pfn(0x42), order: Order(9), pins: 2 } }",
+            "folio 0x42 of order 9 still has 2 pins";
     }
 }
 

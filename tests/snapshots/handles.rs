@@ -188,6 +188,18 @@ fn errors_that_carry_handles() {
             "folio 0x1000 has 2 references, 0 pins and 2 mappings";
     }
     drop(map);
+    struct Nobody;
+    impl Revoke for Nobody {
+        fn revoked(&self, _: LeaseInfo) {}
+    }
+    let leases = Leases::<_, Nobody>::new(pgmap, &[], &[]);
+    let refused = leases.convert(busy.folio.pin(PinKind::Short).unwrap(), Nobody).unwrap_err();
+    error! {
+        refused =>
+            "ConvertError(FolioPin(0x1000, order 10), NoSlot { nr_slots: 0 })",
+            "all 0 slots hold leases";
+    }
+    drop(refused);
     let still_busy = pgmap.try_drain().unwrap_err();
     error! {
         still_busy =>

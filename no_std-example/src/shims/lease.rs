@@ -2,7 +2,7 @@
 
 use devfolio::*;
 
-use super::{Core, Owner, Shared};
+use super::{Core, Owner, Pin, Shared};
 
 /// The holder of a lease.
 #[derive(Debug)]
@@ -36,6 +36,21 @@ super::shims! {
         let mut nr_leases = 0_usize;
         leases.for_each(range, |_| nr_leases = nr_leases.wrapping_add(1));
         nr_leases
+    }
+
+    /// Shim of `Leases::convert`.
+    fn shim_leases_convert(
+        leases: &Table,
+        pin: Pin,
+    ) -> Result<Leased, ConvertError<'static, Owner>> {
+        leases.convert(pin, Holder)
+    }
+
+    /// Shim of `Leases::for_each_untold`.
+    fn shim_leases_for_each_untold(leases: &Table, range: PfnRange) -> u32 {
+        let mut nr_pins = 0_u32;
+        leases.for_each_untold(range, |untold| nr_pins = nr_pins.wrapping_add(untold.pins));
+        nr_pins
     }
 
     /// Shim of `Leases::revoke`.
@@ -91,6 +106,11 @@ super::shims! {
     /// Shim of `Revocation::first_left`.
     fn shim_revocation_first_left(revocation: &Revoked) -> Option<LeaseInfo> {
         revocation.first_left()
+    }
+
+    /// Shim of `Revocation::first_pinned`.
+    fn shim_revocation_first_pinned(revocation: &Revoked) -> Option<Untold> {
+        revocation.first_pinned()
     }
 
     /// Shim of `Revocation::wait`.

@@ -59,6 +59,40 @@ fn attach_races_with_pin() {
     });
 }
 
+/// The same for a pin by page, which is a number.
+#[test]
+fn attach_races_with_raw_pin() {
+    explore(|| {
+        with_holder(|pgmap, folio, listener| {
+            let pin_fn = |pgmap: &Shared| pgmap.pin_raw(PFN, 2, PinKind::Longterm);
+            let attach_fn = |pgmap: &Shared| pgmap.attach_holder(listener, Tighten::Refuse);
+            let (pinned, holding) = race(pgmap, pin_fn, attach_fn);
+            assert!(pinned.is_err() || holding.is_err(), "a pin under a holder that refuses them");
+            assert_eq!(folio.pincount(), if pinned.is_ok() { 2 } else { 0 }, "pins");
+        });
+    });
+}
+
+/// The same for a lease, which is a pin.
+#[test]
+fn attach_races_with_lease() {
+    explore_up_to(2, || {
+        with_holder(|pgmap, folio, listener| {
+            let slots: Box<[LeaseSlot<Nobody>]> = Box::new([LeaseSlot::new()]);
+            lend(slots, |slots| {
+                let core: &'static PgmapCore<Owner> = pgmap;
+                let leases = Leases::new(core, slots, &[]);
+                let twin = folio.try_clone().unwrap();
+                let lease_fn = move |_: &Shared| leases.lease(&folio, Nobody);
+                let attach_fn = |pgmap: &Shared| pgmap.attach_holder(listener, Tighten::Refuse);
+                let (lease, holding) = race(pgmap, lease_fn, attach_fn);
+                assert!(lease.is_err() || holding.is_err(), "a lease under a holder");
+                assert_eq!(twin.pincount(), u32::from(lease.is_ok()), "pins");
+            });
+        });
+    });
+}
+
 /// A pin that comes while the holder goes is granted or refused, and the policy is the owner's
 /// again.
 #[test]
@@ -92,6 +126,42 @@ fn detach_races_with_a_failure() {
             drop(folio);
         });
     });
+}
+
+/// Edge `use-before-free`: whoever waits for the pins that are older than the holder is woken by
+/// the last one, and is behind all that was done through it.
+#[test]
+fn wait_races_with_the_end_of_an_old_pin() {
+    explore(|| {
+        with_holder(|pgmap, folio, listener| {
+            let (pin, range) = (folio.pin(PinKind::Longterm).unwrap(), folio.range());
+            let holding = pgmap.attach_holder(listener, Tighten::Leases).unwrap();
+            let slots: Box<[RevokeSlot]> = Box::new([RevokeSlot::new()]);
+            lend(slots, |closed| {
+                let core: &'static PgmapCore<Owner> = pgmap;
+                let leases = Leases::<Owner, Nobody>::new(core, &[], closed);
+                let revocation = leases.revoke(range).unwrap();
+                let use_fn = move |pgmap: &Shared| {
+                    pgmap.ops().write(range);
+                    drop(pin);
+                };
+                let wait_fn = move |pgmap: &Shared| {
+                    revocation.wait();
+                    pgmap.ops().write(range);
+                };
+                race(pgmap, use_fn, wait_fn);
+            });
+            assert_eq!(folio.pincount(), 0);
+            drop(holding);
+        });
+    });
+}
+
+/// The holder of a lease of which there is none.
+struct Nobody;
+
+impl Revoke for Nobody {
+    fn revoked(&self, _: LeaseInfo) {}
 }
 
 /// Edge `hold`: a failure that comes while the holder comes is told, or the holder can see it: of

@@ -196,9 +196,11 @@ impl Spec {
             Op::Unpoison { at } => self.unpoison(at),
             Op::Offline { span } => self.offline(span),
             Op::Online { span } => self.online(span),
-            Op::Lease { .. } | Op::EndLease { .. } | Op::Revoke { .. } | Op::EndRevoke { .. } => {
-                self.step_leases(op, seen)
-            }
+            Op::Lease { .. }
+            | Op::EndLease { .. }
+            | Op::ConvertPin { .. }
+            | Op::Revoke { .. }
+            | Op::EndRevoke { .. } => self.step_leases(op, seen),
             Op::UseMagazine { order, number, back } => self.use_magazine(order, number, back, seen),
             _ => self.step_counts(op, seen),
         }

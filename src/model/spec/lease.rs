@@ -5,7 +5,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::super::field::{Span, Token};
+use super::super::field::{Span, Tighten, Token};
 use super::super::op::Op;
 use super::super::outcome::{Kind, Outcome, Refusal};
 use super::super::runs::{Run, pfn};
@@ -24,6 +24,7 @@ impl Spec {
     pub(super) fn step_leases(&mut self, op: &Op, seen: &mut Seen<'_>) -> Step {
         match *op {
             Op::Lease { token } => self.lease(token),
+            Op::ConvertPin { token } => self.convert_pin(token),
             Op::EndLease { token } => self.drop_handle(token, seen),
             Op::Revoke { span } => self.revoke(span),
             Op::EndRevoke { token } => {
@@ -31,7 +32,12 @@ impl Spec {
                     return Err(format!("{token:?} is no revocation"));
                 };
                 self.take_back(token);
-                Ok(Answer::Is(Outcome::Leases(heads(self.leases_on(range)))))
+                let mut left = heads(self.leases_on(range));
+                if let Some(head) = self.first_old_pin(range) {
+                    left.push(pfn(head));
+                    self.lingering.push(range);
+                }
+                Ok(Answer::Is(Outcome::Leases(left)))
             }
             _ => Err(format!("{op} has nothing to do with leases")),
         }
@@ -41,19 +47,8 @@ impl Spec {
     /// holder was told to end it.
     fn lease(&mut self, token: Token) -> Step {
         let head = self.counted(token)?;
-        let mut faults = Vec::new();
-        if self.refuses_long() {
-            faults.push(Refusal::LongTerm);
-        }
-        if self.leases().count() == LEASES_MAX {
-            faults.push(Refusal::NoSlot);
-        }
-        let told = self.leases().filter(|(_, is_told)| *is_told).map(|(head, _)| self.run_of(head));
-        let pages = self.run_of(head);
-        let closed = self.revoked().chain(told).filter(|range| overlap(*range, pages));
-        if let Some(first) = closed.map(|range| range.start.max(pages.start)).min() {
-            faults.push(Refusal::Revoked { pfn: pfn(first) });
-        }
+        self.sweep();
+        let faults = self.refuses_lease(head);
         match self.add(head, Kind::Pins, 1, Asker::Newcomer, faults) {
             Ok(()) => {
                 self.hand_out(Handle::Lease(head, false));
@@ -63,8 +58,60 @@ impl Spec {
         }
     }
 
+    /// A pin that becomes a lease is refused like one, and then stays what it is; it is there, so
+    /// no count is in the way.
+    fn convert_pin(&mut self, token: Token) -> Step {
+        let Some(Handle::Pin(head)) = self.handle(token) else {
+            return Err(format!("{token:?} is no pin"));
+        };
+        self.sweep();
+        let faults = self.refuses_lease(head);
+        if !faults.is_empty() {
+            return Ok(Answer::Refused(faults));
+        }
+        self.take_back(token);
+        self.hand_out(Handle::Lease(head, false));
+        done()
+    }
+
+    /// Says what is in the way of a lease, whatever its count.
+    fn refuses_lease(&self, head: u128) -> Vec<Refusal> {
+        let mut faults = Vec::new();
+        if self.refuses_long() {
+            faults.push(Refusal::LongTerm);
+        }
+        if self.leases().count() == LEASES_MAX {
+            faults.push(Refusal::NoSlot);
+        }
+        let told = self.leases().filter(|(_, is_told)| *is_told).map(|(head, _)| self.run_of(head));
+        let pages = self.run_of(head);
+        let closed = self.revoked().chain(self.lingering.iter().copied()).chain(told);
+        let closed = closed.filter(|range| overlap(*range, pages));
+        if let Some(first) = closed.map(|range| range.start.max(pages.start)).min() {
+            faults.push(Refusal::Revoked { pfn: pfn(first) });
+        }
+        faults
+    }
+
+    /// Returns the first pinned folio on the range, if the holder has it that long-term pins are
+    /// leases: what it has pinned may be older, and then nobody can be told.
+    fn first_old_pin(&self, range: Run) -> Option<u128> {
+        let is_pinned = |head: &&u128| self.folios[*head].counts.pins > 0;
+        let mut heads = self.folios.keys().filter(is_pinned);
+        let first = heads.find(|head| overlap(self.run_of(**head), range)).copied();
+        first.filter(|_| self.holder == Some(Tighten::Leases))
+    }
+
+    /// Opens what stays closed for pins that are gone by now; done whenever somebody asks.
+    fn sweep(&mut self) {
+        let lingering = core::mem::take(&mut self.lingering);
+        let is_left = |range: &Run| self.first_old_pin(*range).is_some();
+        self.lingering = lingering.into_iter().filter(is_left).collect();
+    }
+
     fn revoke(&mut self, span: Span) -> Step {
-        if self.revoked().count() == REVOCATIONS_MAX {
+        self.sweep();
+        if self.revoked().count() + self.lingering.len() == REVOCATIONS_MAX {
             return refuse(Refusal::NoSlot);
         }
         let Some(range) = run(span) else { return refuse(Refusal::NoRange) };

@@ -80,6 +80,8 @@ pub struct Spec {
     life: Life,
     /// What the holder has made of the policy, if there is one.
     holder: Option<Tighten>,
+    /// Ranges whose revocation has ended and that stay closed while a page of them is pinned.
+    lingering: Vec<Run>,
     /// The free runs, if they were derived since the last change.
     derived: OnceCell<Vec<Run>>,
 }
@@ -171,6 +173,7 @@ impl Spec {
             same: Vec::new(),
             life: Life::Live,
             holder: None,
+            lingering: Vec::new(),
             derived: OnceCell::new(),
         };
         for plan in &geometry.extents {

@@ -143,7 +143,7 @@ impl Spec {
             Op::UniqueFromRaw { token } => {
                 *token = self.pick(*token, |handle| matches!(handle, Handle::RawUnique(_)))?;
             }
-            Op::Unpin { token } => {
+            Op::Unpin { token } | Op::ConvertPin { token } => {
                 *token = self.pick(*token, |handle| matches!(handle, Handle::Pin(_)))?;
             }
             Op::EndLease { token } => {
