@@ -8,6 +8,8 @@ mod c_tokens;
 mod dma_buf;
 #[path = "../examples/users/driver_scrub.rs"]
 mod driver_scrub;
+#[path = "../examples/users/fs_on_driver.rs"]
+mod fs_on_driver;
 #[path = "../examples/users/hypervisor.rs"]
 mod hypervisor;
 #[path = "../examples/users/live_update.rs"]
@@ -49,6 +51,11 @@ fn dma_outlives_every_other_holder() -> Result<(), Box<dyn Error>> {
 #[test]
 fn importers_stop_before_the_device_is_reset() -> Result<(), Box<dyn Error>> {
     dma_buf::main()
+}
+
+#[test]
+fn a_file_system_comes_on_top_of_a_driver() -> Result<(), Box<dyn Error>> {
+    fs_on_driver::main()
 }
 
 #[test]
