@@ -72,6 +72,38 @@ fn lease_races_with_revoke() {
     });
 }
 
+/// The same for a pin that becomes a lease at that moment: one that is refused is a pin again.
+#[test]
+fn convert_races_with_revoke() {
+    explore_up_to(3, || {
+        with_leases(1, |pgmap, leases, folio| {
+            let (range, holder) = (folio.range(), holder());
+            let (mine, pin) = (Arc::clone(&holder), folio.pin(PinKind::Longterm).unwrap());
+            let convert_fn = move |_: &Shared| leases.convert(pin, mine);
+            let revoke_fn = move |_: &Shared| leases.revoke(range).unwrap();
+            let (lease, revocation) = race(pgmap, convert_fn, revoke_fn);
+            let is_granted = u64::from(lease.is_ok());
+            assert_eq!((nr_told(&holder), revocation.nr_told()), (is_granted, is_granted));
+            assert_eq!(folio.pincount(), 1, "one pin, whatever it is");
+            let pin = match lease {
+                Ok(lease) => {
+                    assert_eq!(lease.state(), LeaseState::Revoked);
+                    None
+                }
+                Err(refused) => {
+                    assert_eq!(refused.error, LeaseError::Revoked { pfn: range.start() });
+                    Some(refused.pin)
+                }
+            };
+            assert_eq!(revocation.first_left(), None);
+            drop((pin, revocation));
+            // The slot serves again.
+            assert!(leases.lease(&folio, holder).is_ok());
+            assert_eq!(folio.pincount(), 0);
+        });
+    });
+}
+
 /// Edge `visit`: once a revocation is over, whoever finds it gone finds those whom it told.
 /// Weakening the end of a value, or the look at it, breaks it.
 #[test]
