@@ -104,6 +104,20 @@ fn convert_races_with_revoke() {
     });
 }
 
+/// Whoever waits for a lease that is a pin again is woken as by its end.
+#[test]
+fn wait_races_with_convert() {
+    explore_up_to(3, || {
+        with_leases(1, |pgmap, leases, folio| {
+            let (range, pin) = (folio.range(), folio.pin(PinKind::Longterm).unwrap());
+            let convert_fn = move |_: &Shared| drop(leases.convert(pin, holder()));
+            let wait_fn = move |_: &Shared| leases.revoke(range).unwrap().wait();
+            race(pgmap, convert_fn, wait_fn);
+            assert_eq!(folio.pincount(), 0);
+        });
+    });
+}
+
 /// Edge `visit`: once a revocation is over, whoever finds it gone finds those whom it told.
 /// Weakening the end of a value, or the look at it, breaks it.
 #[test]
