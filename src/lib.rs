@@ -150,10 +150,11 @@ mod units;
 mod zone;
 
 pub use folio::{
-    Busy, BusyAll, CloneError, ConvertError, CountError, Folio, FolioMap, FolioPin, FolioSet,
-    FolioWait, Lease, LeaseError, LeaseInfo, LeaseSlot, LeaseState, Leases, PinError, PinKind, Put,
-    RangeWait, RawFolio, RawMap, RawPin, Revocation, Revoke, RevokeError, RevokeSlot,
-    RevokeWaitError, Untold, WaitError,
+    Busy, BusyAll, CloneError, ConvertError, Copied, CountError, Folio, FolioMap, FolioPin,
+    FolioSet, FolioWait, Frozen, Lease, LeaseError, LeaseInfo, LeaseSlot, LeaseState, Leases,
+    Migrate, Moving, MovingError, MovingReason, PinError, PinKind, Progress, Put, RangeWait,
+    RawFolio, RawMap, RawPin, Revocation, Revoke, RevokeError, RevokeSlot, RevokeWaitError,
+    StepRefused, Untold, WaitError,
 };
 pub use map::{
     Access, AddressSpace, CutError, Entry, Fracture, FractureError, FractureReason, Fractured,
@@ -176,12 +177,13 @@ pub use pgmap::{
     AddExtentError, AdoptError, AllocError, AllocPolicy, AnyFolio, AnyPin, Attach, CheckReport,
     ClaimError, Contents, Detached, DirSlot, Directory, DrainError, Drained, ExportError,
     ExtentAttrs, ExtentDrained, ExtentSlot, Failure, FolioDesc, FolioInfo, FolioKind,
-    FreeRangeError, GetError, HoldError, Holder, Holding, HookContext, HookCx, ImportError,
+    FreeRangeError, GetError, Goal, HoldError, Holder, Holding, HookContext, HookCx, ImportError,
     Imported, LentMemory, Life, LongtermPins, Lookup, Magazine, Map, MemoryType, MergeError,
-    MergeReason, Migration, NewExtent, OfflineError, OnDrop, OnlineError, Orphan, P2p, PageInfo,
-    Pgmap, PgmapCore, PgmapOps, Pieces, PoisonError, Poisoned, Policy, RawUnique, Reaped,
-    RegisterError, RemoveError, ReviveError, Scrub, ScrubJob, ScrubWhen, Scrubbed, SplitError,
-    SplitReason, Stats, StillBusy, Tally, Tighten, UniqueFolio, UniqueSet, UnpoisonError,
+    MergeReason, Migration, Move, NewExtent, Obstacle, OfflineError, OnDrop, OnlineError, Orphan,
+    P2p, PageInfo, Pgmap, PgmapCore, PgmapOps, Pieces, PoisonError, Poisoned, Policy, RawUnique,
+    Reaped, RegisterError, ReleasePlan, ReleasePlanError, RemoveError, ReviveError, Scrub,
+    ScrubJob, ScrubWhen, Scrubbed, SplitError, SplitReason, Stats, StillBusy, Tally, Tighten,
+    UniqueFolio, UniqueSet, UnpoisonError, Window,
 };
 #[cfg(all(sched, not(all(test, loom))))]
 pub use sync::on_access;

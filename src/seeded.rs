@@ -19,6 +19,7 @@ macro_rules! bugs {
         raw_pfn { $($(#[doc = $raw_text:literal])* $raw:ident,)* }
         hook { $($(#[doc = $hook_text:literal])* $hook:ident,)* }
         scrub { $($(#[doc = $scrub_text:literal])* $scrub:ident,)* }
+        plan { $($(#[doc = $plan_text:literal])* $plan:ident,)* }
         end { $($(#[doc = $end_text:literal])* $end:ident,)* }
         concurrent { $($(#[doc = $race_text:literal])* $race:ident,)* }
     ) => {
@@ -33,6 +34,7 @@ macro_rules! bugs {
             $($(#[doc = $raw_text])* $raw,)*
             $($(#[doc = $hook_text])* $hook,)*
             $($(#[doc = $scrub_text])* $scrub,)*
+            $($(#[doc = $plan_text])* $plan,)*
             $($(#[doc = $end_text])* $end,)*
             $($(#[doc = $race_text])* $race,)*
         }
@@ -62,6 +64,9 @@ macro_rules! bugs {
             /// Those of scrub policies, in the order of the list.
             pub const SCRUB: &'static [(Self, &'static str)] =
                 &[$((Self::$scrub, concat!($($scrub_text),*)),)*];
+            /// Those of plans, in the order of the list.
+            pub const PLAN: &'static [(Self, &'static str)] =
+                &[$((Self::$plan, concat!($($plan_text),*)),)*];
             /// Those of waits for the end, in the order of the list.
             pub const END: &'static [(Self, &'static str)] =
                 &[$((Self::$end, concat!($($end_text),*)),)*];
@@ -118,6 +123,12 @@ sequential {
     KeptDrifts,
     /// a get that is refused leaks its reference
     RefusedGetLeaks,
+    /// a move that is called off forgets references of the source
+    AbortForgetsRefs,
+    /// the destination of a move that is called off counts as it was before it was written to
+    AbortLeavesClean,
+    /// the source of a move stays live
+    SourceStaysLive,
     /// a refused split leaves the folio split
     RefusedSplitSplits,
     /// clean is inherited by "or"
@@ -306,6 +317,20 @@ scrub {
     ScrubSameForAll,
     /// what goes back to a magazine counts as clean
     ScrubMagazineClean,
+}
+plan {
+    /// a plan does not see pins
+    PlanIgnoresPins,
+    /// a plan takes windows that are offline in part
+    PlanTakesOffline,
+    /// a plan moves folios into a window
+    PlanIntoWindow,
+    /// the cost of a plan is its folios, not their pages
+    PlanCountsFolios,
+    /// a window is compared by where it is, not by what it costs
+    PlanFirstWindows,
+    /// two folios of a plan get the same place
+    PlanPlaceTwice,
 }
 end {
     /// a wait for the end goes on at its deadline

@@ -103,6 +103,12 @@ fn marks_object(seed: u64, turn: u64) -> bool {
     !matches!(catch_unwind(|| subject::run_scrub(&bytes).is_ok()), Ok(true))
 }
 
+/// Makes plans for one world; true if the oracle of plans objects.
+fn plans_object(seed: u64, turn: u64) -> bool {
+    let bytes = noise(seed.wrapping_mul(1 << 40).wrapping_add(turn), 300);
+    !matches!(catch_unwind(|| subject::run_plan(&bytes).is_ok()), Ok(true))
+}
+
 /// Runs one history of images; true if something is wrong.
 fn images_object(seed: u64, turn: u64) -> bool {
     let bytes = noise(seed.wrapping_mul(1 << 40).wrapping_add(turn), 500);
@@ -168,6 +174,11 @@ fn every_seeded_bug_of_corrupt_metadata_is_found_in_time() {
 #[test]
 fn every_seeded_bug_of_images_is_found_in_time() {
     find_all("images", seeded::Bug::IMAGE, images_object);
+}
+
+#[test]
+fn every_seeded_bug_of_plans_is_found_in_time() {
+    find_all("plans", seeded::Bug::PLAN, plans_object);
 }
 
 #[test]

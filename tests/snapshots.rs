@@ -20,6 +20,8 @@ mod world;
 mod errors;
 #[path = "snapshots/handles.rs"]
 mod handles;
+#[path = "snapshots/plans.rs"]
+mod plans;
 #[path = "snapshots/values.rs"]
 mod values;
 

@@ -9,6 +9,7 @@ mod counted;
 mod freeze;
 mod handle;
 mod lease;
+mod migrate;
 mod raw;
 mod revoke;
 mod set;
@@ -27,6 +28,9 @@ pub use counted::{FolioMap, FolioPin, PinError, PinKind};
 pub use freeze::{Busy, BusyAll};
 pub use handle::{CountError, Folio};
 pub use lease::{Lease, LeaseError, LeaseInfo, LeaseSlot, LeaseState, Leases, Revoke};
+pub use migrate::{
+    Copied, Frozen, Migrate, Moving, MovingError, MovingReason, Progress, StepRefused,
+};
 pub use raw::{Put, RawFolio, RawMap, RawPin};
 pub use revoke::{Revocation, RevokeError, RevokeSlot, RevokeWaitError};
 pub use set::{CloneError, FolioSet};

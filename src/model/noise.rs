@@ -290,7 +290,7 @@ const SHAPES: [&str; 20] = [
 ];
 
 /// What a history of extents consists of.
-const EXTENTS_OPS: [&str; 28] = [
+const EXTENTS_OPS: [&str; 29] = [
     "alloc",
     "alloc-with",
     "claim",
@@ -319,6 +319,7 @@ const EXTENTS_OPS: [&str; 28] = [
     "online",
     "attach-holder",
     "detach-holder",
+    "migrate",
 ];
 
 /// Draws operations until the bytes end, and leaves those out that are not allowed.

@@ -495,6 +495,18 @@ operations! {
         /// The pages.
         span: Span,
     }
+    /// Moves a folio elsewhere, consuming a reference and some raw ones, which are there again
+    /// behind it; or begins to, and calls it off.
+    Migrate = "migrate" * 6 {
+        /// The reference.
+        token: Token,
+        /// How many raw references are expected beside it.
+        raw: Count,
+        /// The head of the destination.
+        at: At,
+        /// Modulo four: to the end; up to the copy; behind the copy; up to the owner's refusal.
+        stop: Count,
+    }
     /// Leases the folio of a reference.
     Lease = "lease" * 6 {
         /// Which one.

@@ -53,6 +53,8 @@ pub enum Outcome {
     },
     /// The heads of the leases that a revocation told, or left, in ascending order.
     Leases(Vec<Pfn>),
+    /// It was begun and called off: all is as before, but for what a claim leaves behind.
+    CalledOff,
     /// No folio is in the way of the end.
     Drained,
     /// It failed and changed nothing, but what the hook that scrubs was asked for.

@@ -48,6 +48,7 @@ mod pinned;
 mod poison;
 mod policy;
 mod raw;
+mod release;
 mod remove;
 mod scrub;
 mod set;
@@ -87,6 +88,7 @@ pub use policy::{
     AllocPolicy, HookContext, LongtermPins, MemoryType, Migration, OnDrop, P2p, Policy, Scrub,
 };
 pub use raw::{AddExtentError, Detached, LentMemory, Pgmap};
+pub use release::{Goal, Move, Obstacle, ReleasePlan, ReleasePlanError, Window};
 pub use remove::RemoveError;
 pub use scrub::{ScrubJob, ScrubWhen, Scrubbed};
 pub use set::{FolioDesc, UniqueSet};

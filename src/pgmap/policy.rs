@@ -134,7 +134,9 @@ pub struct Policy {
     pub p2p: P2p,
     /// The largest leaf that may map this memory; for whoever plans leaves to ask.
     pub mapping_max: Order,
-    /// Whether contents may move under their users; for whoever migrates to ask.
+    /// Whether contents may move under their users:
+    /// [`plan_release`](super::PgmapCore::plan_release) and
+    /// [`move_to`](super::UniqueFolio::move_to) ask, and so should whoever moves otherwise.
     pub migration: Migration,
     /// When pages are scrubbed; every preset says never.
     pub scrub: Scrub,

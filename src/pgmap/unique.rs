@@ -134,6 +134,12 @@ impl<'a, O: PgmapOps> UniqueFolio<'a, O> {
         at.pgmap.dissolve(at, order, After::Clean);
     }
 
+    /// Gives the pages of a fresh folio back, which nobody wrote to, as they were.
+    pub(crate) fn give_up(self) {
+        let (at, order, is_clean) = self.into_parts();
+        at.pgmap.dissolve(at, order, if is_clean { After::Clean } else { After::AsWas });
+    }
+
     /// Parks the folio with its owner: no count, not free, brought back by
     /// [`revive`](PgmapCore::revive) or [`claim_kept`](PgmapCore::claim_kept).
     ///

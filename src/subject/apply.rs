@@ -75,10 +75,9 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
             Op::AddExtent { span, tables, content, lent } => {
                 self.add_extent(span, tables, content, lent)
             }
+            Op::Migrate { token, raw, at, stop } => self.migrate(token, raw, at, stop),
             Op::Poison { at } => self.poison(at),
-            Op::Unpoison { at } => pfn_of(at)
-                .and_then(|pfn| self.pgmap.unpoison(pfn).map_err(|it| it.refusal()))
-                .map(done),
+            Op::Unpoison { at } => self.unpoison(at),
             Op::Offline { span } => self.offline(span),
             Op::Online { span } => self.online(span),
             Op::Kill {} => {

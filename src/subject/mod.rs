@@ -18,7 +18,9 @@ mod image;
 mod lease;
 mod leave;
 mod mapping;
+mod migrate;
 mod owner;
+mod plan;
 mod raw;
 mod raw_pfn;
 mod refusal;
@@ -44,7 +46,7 @@ use crate::model::{
 };
 use crate::pgmap::{
     AddExtentError, AllocPolicy, Attach, Contents, ExtentAttrs, ExtentSlot, FolioInfo, Holding,
-    HookContext, LongtermPins, OnDrop, PageInfo, Pgmap, Policy, RemoveError, Scrub,
+    HookContext, LongtermPins, Migration, OnDrop, PageInfo, Pgmap, Policy, RemoveError, Scrub,
 };
 use crate::sync::Ordering;
 use crate::units::{Order, Pfn, PfnRange};
@@ -59,6 +61,7 @@ pub use hook::run_hook;
 pub use image::run_image;
 pub use mapping::run_mapping;
 pub use owner::{Data, Owner};
+pub use plan::{PlanAsk, PlanFolio, PlanState, PlanVerdict, PlanWorld, check_plan, run_plan};
 pub use raw_pfn::run_raw_pfn;
 #[cfg(feature = "std")]
 pub use scrub::run_scrub;
@@ -335,6 +338,7 @@ fn policy(bits: PolicyBits) -> Policy {
             (_, true) => LongtermPins::Lease,
             _ => LongtermPins::Allow,
         },
+        migration: Migration::Allow,
         scrub: match bits.scrub {
             ScrubPolicy::Never => Scrub::Never,
             ScrubPolicy::OnFree => Scrub::OnFree,

@@ -11,6 +11,11 @@ use crate::pgmap::{FolioKind, Life, PageInfo, Poisoned};
 use crate::units::PfnRange;
 
 impl<D: Data> PgmapSubject<'_, '_, D> {
+    pub(super) fn unpoison(&self, at: At) -> Try {
+        let mended = self.pgmap.unpoison(pfn_of(at)?);
+        mended.map(|()| Outcome::Done).map_err(|it| it.refusal())
+    }
+
     /// Says that a page is bad; what the crate answers has to be what it shows.
     pub(super) fn poison(&self, at: At) -> Try {
         let pfn = pfn_of(at)?;

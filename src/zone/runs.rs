@@ -15,6 +15,8 @@ use crate::units::{Order, Pfn, PfnRange};
 pub(crate) struct Chunk {
     pub(crate) is_free: bool,
     pub(crate) nr_pages: u64,
+    /// What one of its bits speaks for: a page, a block or a region.
+    pub(crate) level: Order,
 }
 
 impl Index<'_> {
@@ -27,7 +29,7 @@ impl Index<'_> {
         // ORDERING: Relaxed. A picture, not a decision.
         let is_free = word.load(Ordering::Relaxed) & bit != 0;
         if is_free || !meta.is_init(region) {
-            return Chunk { is_free, nr_pages: to_end(Order::REGION) };
+            return Chunk { is_free, nr_pages: to_end(Order::REGION), level: Order::REGION };
         }
         let block = geometry.block_of(pfn);
         let (_, bit) = geometry.place(block);
@@ -43,12 +45,13 @@ impl Index<'_> {
                 nr_zeroes(bit, |index| line::word(free, index) | line::word(owned, index))
             };
             let more = (nr_blocks - 1) * BLOCK_PAGES as u64;
-            return Chunk { is_free, nr_pages: to_end(Order::BLOCK) + more };
+            return Chunk { is_free, nr_pages: to_end(Order::BLOCK) + more, level: Order::BLOCK };
         };
         let (free, bit) = (table.free(), page_bit(pfn));
         let is_free = line::is_set(free, bit);
         let flip = if is_free { u64::MAX } else { 0 };
-        Chunk { is_free, nr_pages: nr_zeroes(bit, |index| line::word(free, index) ^ flip) }
+        let nr_pages = nr_zeroes(bit, |index| line::word(free, index) ^ flip);
+        Chunk { is_free, nr_pages, level: Order::ZERO }
     }
 
     /// Returns the first maximal free run that starts at `from` or behind it, cut at `last`.
@@ -80,6 +83,23 @@ impl Index<'_> {
     /// Returns the maximal free runs inside `range`, in ascending order.
     pub(crate) fn free_runs(&self, range: PfnRange) -> FreeRuns<'_> {
         FreeRuns { index: Index::new(self.meta), next: Some(range.start()), last: range.last() }
+    }
+
+    /// Returns how many pages of `range` are not free.
+    pub(crate) fn nr_busy(&self, range: PfnRange) -> u64 {
+        let mut nr_busy = 0;
+        let mut next = Some(range.start());
+        // Ends: `next` grows on every turn, up to the end of the range.
+        while let Some(pfn) = next {
+            let chunk = self.chunk(pfn);
+            let end = pfn.checked_add(chunk.nr_pages).filter(|&end| end <= range.last());
+            if !chunk.is_free {
+                let left = range.last().as_u64() - pfn.as_u64() + 1;
+                nr_busy += chunk.nr_pages.min(left);
+            }
+            next = end;
+        }
+        nr_busy
     }
 
     /// Returns whether all pages of `range`, which are free, are clean.

@@ -67,7 +67,7 @@ impl<'a> Index<'a> {
         }
         let (is_clean, level) = self.is_clean_page(pfn);
         let to_end = level.nr_pages() - (pfn.as_u64() & (level.nr_pages() - 1));
-        Chunk { is_free: is_clean, nr_pages: to_end.min(chunk.nr_pages) }
+        Chunk { is_free: is_clean, nr_pages: to_end.min(chunk.nr_pages), ..chunk }
     }
 
     /// Returns the first free run of `range` that suits, cut off at a region border once it is

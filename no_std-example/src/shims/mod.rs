@@ -30,6 +30,7 @@ mod lease;
 mod map;
 mod owner;
 mod pgmap;
+mod release;
 mod units;
 
 /// The address of a shim.
@@ -40,7 +41,7 @@ pub struct Shim(#[expect(dead_code, reason = "only there to be in the image")] *
 unsafe impl Sync for Shim {}
 
 /// All shims: what refers to this keeps them in the image.
-pub static SHIMS: [&[Shim]; 8] = [
+pub static SHIMS: [&[Shim]; 9] = [
     units::SHIMS,
     pgmap::SHIMS,
     folio::SHIMS,
@@ -49,6 +50,7 @@ pub static SHIMS: [&[Shim]; 8] = [
     lease::SHIMS,
     map::SHIMS,
     owner::SHIMS,
+    release::SHIMS,
 ];
 
 /// Makes functions that the linker knows by name, and a list of them.

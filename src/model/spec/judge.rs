@@ -201,6 +201,7 @@ impl Spec {
             | Op::ConvertPin { .. }
             | Op::Revoke { .. }
             | Op::EndRevoke { .. } => self.step_leases(op, seen),
+            Op::Migrate { token, raw, at, stop } => self.migrate(token, raw, (at, stop), seen),
             Op::UseMagazine { order, number, back } => self.use_magazine(order, number, back, seen),
             _ => self.step_counts(op, seen),
         }

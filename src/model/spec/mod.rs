@@ -13,6 +13,7 @@ mod hook;
 mod judge;
 mod lease;
 mod leave;
+mod migrate;
 mod request;
 mod resolve;
 mod scrub;

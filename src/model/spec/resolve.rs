@@ -165,6 +165,15 @@ impl Spec {
             | Op::Reopen { token } => {
                 *token = self.pick(*token, |handle| matches!(handle, Handle::Folio(_)))?;
             }
+            Op::Migrate { token, raw, at, .. } => {
+                *token = self.pick(*token, |handle| matches!(handle, Handle::Folio(_)))?;
+                let folio = self.folios.get(&self.counted(*token).ok()?)?;
+                *at = self.at(*at, folio.order.as_u8(), |_| true);
+                // Mostly what there is, so that it is not refused for that.
+                if raw.0 % 4 != 3 || raw.0.checked_add(1) == Some(folio.counts.refs) {
+                    raw.0 = folio.raw.refs;
+                }
+            }
             Op::Lease { token } => *token = self.pick_to_lease(*token)?,
             Op::FreezeBoth { token, other } => {
                 *token = self.pick(*token, |handle| matches!(handle, Handle::Folio(_)))?;
