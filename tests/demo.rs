@@ -222,6 +222,41 @@ fn a_mistake_in_the_pool_is_noticed_where_it_was_made() {
     assert!(run("pool --break nothing").is_err());
 }
 
+#[test]
+fn memory_is_given_back_for_the_least_that_has_to_move() {
+    let line = "plan --events 20000 --pool 128 --moments 4";
+    for options in ["--folio 9", "--folio 9 --scatter 256 --share 50"] {
+        let (holds, out) = run(&format!("{line} {options}")).unwrap();
+        assert!(holds, "{out}");
+        for size in ["1 GiB runs", "2 MiB runs"] {
+            assert!(row(&out, size).ends_with("ratio 1.000"), "{out}");
+        }
+        let moved = row(&out, "holds   what was moved has the same contents:");
+        assert!(!moved.starts_with("0 folios"), "{out}");
+    }
+    // Large folios do not fit everywhere, and then cost more than the least, or are refused.
+    let (holds, out) = run(line).unwrap();
+    assert!(holds, "{out}");
+    assert!(out.contains("refused: no free run of order"), "{out}");
+}
+
+#[test]
+fn a_mistake_in_a_move_is_noticed_where_it_was_made() {
+    for (kind, claim) in [
+        ("copy", "what was moved has the same contents"),
+        ("pin", "no pinned page was moved"),
+        ("skip", "every window that was planned is empty"),
+        ("leak", "pages are free or used, and none is lost"),
+        ("cost", "what was moved is what was planned, and the least is known"),
+    ] {
+        let line = format!("plan --events 20000 --pool 128 --moments 4 --break {kind}");
+        let (holds, out) = run(&line).unwrap();
+        let is_named = out.contains(&format!("BROKEN  {claim}"));
+        assert!(!holds && is_named, "{line}: {out}");
+    }
+    assert!(run("plan --break nothing").is_err());
+}
+
 /// What the host's MMU shows of files that are truncated while they are read; in small.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #[test]

@@ -13,6 +13,7 @@ Replays cloud workloads on a simulated pool of device memory.
 
 usage: cargo demo [-- OPTIONS]
        cargo demo -- pool [OPTIONS]   hosts share a pool of dynamic capacity; `pool --help`
+       cargo demo -- plan [OPTIONS]   a host gives memory back at the least cost; `plan --help`
        cargo demo -- mmu [OPTIONS]    files mapped by this host's MMU (Linux); `mmu --help`
 
 What is replayed:

@@ -23,6 +23,7 @@ mod picture;
 mod plan;
 mod pool;
 pub(crate) mod progress;
+mod release;
 mod replay;
 mod report;
 mod rng;
@@ -94,7 +95,7 @@ pub(crate) enum Failure {
     },
     /// The host's MMU could not be used.
     Mmu(String),
-    /// There is no such shared pool.
+    /// There is no such shared pool, or no such plan.
     Shared(String),
     Output(io::Error),
 }
@@ -136,6 +137,9 @@ pub(crate) fn run(words: &[String], out: &mut dyn Write, style: Style) -> Result
     }
     if let Some(("pool", words)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return pool::run(words, out).map_err(|error| Failure::Shared(error.to_string()));
+    }
+    if let Some(("plan", words)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return release::run(words, out).map_err(|error| Failure::Shared(error.to_string()));
     }
     let Some(args) = args::parse(words).map_err(Failure::Args)? else {
         out.write_all(args::HELP.as_bytes())?;
