@@ -10,6 +10,8 @@ mod dma_buf;
 mod driver_scrub;
 #[path = "../examples/users/fs_on_driver.rs"]
 mod fs_on_driver;
+#[path = "../examples/users/give_back.rs"]
+mod give_back;
 #[path = "../examples/users/hypervisor.rs"]
 mod hypervisor;
 #[path = "../examples/users/live_update.rs"]
@@ -61,6 +63,11 @@ fn a_file_system_comes_on_top_of_a_driver() -> Result<(), Box<dyn Error>> {
 #[test]
 fn a_hypervisor_replaces_itself_under_its_guests() -> Result<(), Box<dyn Error>> {
     live_update::main()
+}
+
+#[test]
+fn a_hypervisor_gives_a_gigabyte_back_under_its_guests() -> Result<(), Box<dyn Error>> {
+    give_back::main()
 }
 
 #[test]
