@@ -236,8 +236,7 @@ fn what_cannot_be_asked_for_is_refused_by_name() {
     assert_eq!(plan(pgmap, runs(18, 0), 0), Ok((0, 0, Vec::new())));
 
     live(pgmap, 0, 2);
-    let (lost, _) = (pgmap.surprise_remove_extent(Pfn::new(0)).unwrap(), ());
-    println!("{lost:?}");
+    let _ = pgmap.surprise_remove_extent(Pfn::new(0)).unwrap();
     let gone = range(0, 4);
     assert_eq!(plan(pgmap, Goal::Empty(gone), 1), Err(ReleasePlanError::Gone { range: gone }));
     pgmap.kill();
@@ -295,6 +294,23 @@ fn blocks_are_fractured_last_and_only_if_there_are_tables() {
     live(pgmap, 3000, 1);
     let (_, _, moves) = plan(pgmap, Goal::Empty(range(0, 1024)), 1).unwrap();
     assert!(moves.iter().filter(|it| it.order < Order::BLOCK).all(|it| it.to.as_u64() >> 9 == 5));
+}
+
+#[test]
+fn folios_go_where_least_is_broken_up() {
+    let region = Order::REGION.nr_pages();
+    // Whole regions are in front of the one that is opened, and whole blocks of the fractured one.
+    let pgmap = world(MOVABLE, &[(0, 3 * region, Tables::Budget(4))]);
+    let opened = 2 * region;
+    live(pgmap, opened + 1536 + 7, 0);
+    live(pgmap, opened + 2048 + 3, 0);
+    live(pgmap, opened + 2560, 9);
+    let to = |start| {
+        let goal = Goal::Empty(range(start, 512));
+        plan(pgmap, goal, 1).unwrap().2[0].to.as_u64()
+    };
+    assert_eq!(to(opened + 2048), opened + 1536);
+    assert_eq!(to(opened + 2560), opened);
 }
 
 #[test]
