@@ -2,7 +2,8 @@
 //! its peers.
 //!
 //! `cargo bench` measures everything and writes `benches/ratios.txt`; `cargo bench -- NAME`
-//! measures what has `NAME` in its name, and `--rounds N` says how often.
+//! measures what has `NAME` in its name, and `--rounds N` says how often. `lookup_1000` is measured
+//! only if it is asked for.
 
 #![allow(missing_docs, reason = "a launcher")]
 
@@ -21,12 +22,15 @@ fn commit(root: &Path) -> String {
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     // What cargo itself adds is of no use there.
-    let args = env::args().skip(1).filter(|arg| arg != "--bench");
+    let args: Vec<_> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    // Measured by a program of its own.
+    let features = if args.iter().any(|arg| arg.contains("lookup")) { "lookup" } else { "" };
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["run", "--release", "--locked", "--quiet", "--manifest-path"])
         .arg(root.join("benches/peers/Cargo.toml"))
         .arg("--target-dir")
         .arg(root.join("target/peers"))
+        .args(["--features", features])
         .arg("--")
         .args(args)
         // A kernel has its books in large pages, and so has everybody here.

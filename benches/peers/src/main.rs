@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
+#[cfg(feature = "lookup")]
+mod extents;
 mod folio;
 mod frames;
 mod ours;
@@ -25,6 +27,8 @@ fn main() {
     let mut table = Table::new(only);
     space::run(&mut table, rounds);
     folio::run(&mut table, rounds);
+    #[cfg(feature = "lookup")]
+    extents::run(&mut table, rounds);
     scale::run(&mut table, rounds);
     let is_ok = table.finish(rounds);
     std::process::exit(i32::from(!is_ok));

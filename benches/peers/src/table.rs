@@ -2,7 +2,7 @@
 
 use crate::timing::Pair;
 
-/// How many there are when nothing is left out.
+/// How many there are when nothing is left out, without those that came later.
 const NR_RATIOS: usize = 36;
 
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +15,8 @@ pub(crate) enum Goal {
 pub(crate) struct Table {
     only: Option<String>,
     rows: Vec<Row>,
+    /// What came later has a section of its own, so that the first one stays comparable.
+    more: Vec<Row>,
     asides: Vec<String>,
 }
 
@@ -56,6 +58,21 @@ impl Table {
         self.rows.push(row);
     }
 
+    fn pair(
+        &self,
+        name: &'static str,
+        goal: Goal,
+        other: &str,
+        measure_fn: impl FnOnce() -> Pair,
+    ) -> Option<Row> {
+        if self.skips(name) {
+            return None;
+        }
+        let pair = measure_fn();
+        let detail = format!("{:.2} ns; {other} {:.2} ns", pair.ours, pair.other);
+        Some(Row { name, value: pair.ratio, goal, detail })
+    }
+
     pub(crate) fn measure(
         &mut self,
         name: &'static str,
@@ -63,12 +80,24 @@ impl Table {
         other: &str,
         measure_fn: impl FnOnce() -> Pair,
     ) {
-        if self.skips(name) {
-            return;
+        if let Some(row) = self.pair(name, goal, other, measure_fn) {
+            self.push(row);
         }
-        let pair = measure_fn();
-        let detail = format!("{:.2} ns; {other} {:.2} ns", pair.ours, pair.other);
-        self.push(Row { name, value: pair.ratio, goal, detail });
+    }
+
+    #[cfg(feature = "lookup")]
+    /// As [`Table::measure`], for the section of what came later.
+    pub(crate) fn measure_more(
+        &mut self,
+        name: &'static str,
+        goal: Goal,
+        other: &str,
+        measure_fn: impl FnOnce() -> Pair,
+    ) {
+        if let Some(row) = self.pair(name, goal, other, measure_fn) {
+            println!("{}   {}", row.line(), row.detail);
+            self.more.push(row);
+        }
     }
 
     pub(crate) fn value(
@@ -109,6 +138,7 @@ impl Table {
     pub(crate) fn finish(&self, rounds: usize) -> bool {
         let mut lines: Vec<_> = self.rows.iter().map(Row::line).collect();
         lines.push(format!("RATIOS {} of {NR_RATIOS}", self.rows.len()));
+        lines.extend(self.more.iter().map(|row| format!("MORE {}", row.line())));
         println!("\n{}", lines.join("\n"));
         if let (None, Some(file)) = (&self.only, std::env::var_os("RATIOS_FILE")) {
             let text = format!("{}\n{}\n", self.report(rounds), lines.join("\n"));
@@ -117,7 +147,7 @@ impl Table {
                 return false;
             }
         }
-        self.rows.iter().all(Row::is_ok)
+        self.rows.iter().chain(&self.more).all(Row::is_ok)
     }
 
     /// Returns where and how it was measured, and what it took, in nanoseconds.
@@ -131,7 +161,8 @@ impl Table {
             format!("peers: {}", include_str!("../peers.txt").trim().replace('\n', ", ")),
             String::new(),
         ];
-        lines.extend(self.rows.iter().map(|row| format!("{:<28} {}", row.name, row.detail)));
+        let rows = self.rows.iter().chain(&self.more);
+        lines.extend(rows.map(|row| format!("{:<28} {}", row.name, row.detail)));
         lines.push(String::new());
         lines.extend(self.asides.iter().cloned());
         lines.push(String::new());
