@@ -26,7 +26,7 @@ const TOLD: u64 = Visited::<()>::flag(0);
 const ENDING: u64 = Visited::<()>::flag(1);
 
 /// The place of the one holder.
-pub(super) struct HolderCell<O: PgmapOps>(Visited<Lent<dyn Holder<O>>>);
+pub(super) struct HolderCell<O: PgmapOps>(pub(super) Visited<Lent<dyn Holder<O>>>);
 
 impl<O: PgmapOps> HolderCell<O> {
     const_unless_loom! {
@@ -50,7 +50,8 @@ pub trait Holder<O: PgmapOps>: Sync {
     /// Runs in the context of [`PgmapCore::poison`], [`PgmapCore::kill`],
     /// [`PgmapCore::remove_extent`] or [`PgmapCore::surprise_remove_extent`], with no lock of this
     /// crate held; several calls may be under way at once. May call anything in the crate; it may
-    /// drop its [`Holding`], but must not wait for itself by [`Holding::detach_sync`].
+    /// drop its [`Holding`], but must not wait for itself by [`Holding::detach_sync`]. If it
+    /// panics, the owner is not told.
     fn notify_failure(&self, pgmap: &PgmapCore<O>, failure: Failure);
 }
 
@@ -192,7 +193,7 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
             let FolioInfo { head: pfn, order, pins, .. } = folio;
             return Err(HoldError::Pinned { pfn, order, pins });
         }
-        self.holder.0.fill(self.lend_holder(holder));
+        self.fill_holder(holder);
         let holding = Holding { pgmap: self, tighten };
         // ORDERING(hold): the one half: the holder can be found before it looks what has failed.
         fence(Ordering::SeqCst);

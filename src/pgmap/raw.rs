@@ -161,16 +161,14 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
         extent.index().attach(attrs.contents == super::Contents::Zeroed);
         slot.fill(extent);
         let name = u64::from(index).wrapping_add(1);
+        let version = self.core.trie.begin();
         self.link_slot(name);
-        self.core.trie_insert(&mut lowest, name);
+        self.core.trie_insert(version, &mut lowest, name);
         Ok(())
     }
 
-    /// Erases the lifetime of a holder.
-    pub(super) const fn lend_holder(
-        &self,
-        holder: &'m (dyn Holder<O> + 'm),
-    ) -> Lent<dyn Holder<O>> {
+    /// Writes a holder down, whose cell the caller has claimed.
+    pub(super) fn fill_holder(&self, holder: &'m (dyn Holder<O> + 'm)) {
         let holder: *const (dyn Holder<O> + 'm) = holder;
         // SAFETY: The types differ in a lifetime only, and what the pointer leads to is reachable
         // only through this pgmap, whose type carries `'m` invariantly.
@@ -178,7 +176,7 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
         // SAFETY: It was a reference.
         let holder = unsafe { &*holder };
         // SAFETY: As above.
-        unsafe { Lent::new(holder) }
+        self.holder.0.fill(unsafe { Lent::new(holder) });
     }
 
     /// Checks everything about a new extent before anything is touched.

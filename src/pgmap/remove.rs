@@ -261,8 +261,10 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
             let busy = extent.first_busy().unwrap_or(StillBusy { pfn, folio: None });
             return Err(RemoveError::Busy(busy));
         }
+        let version = self.core().trie.begin();
         self.core().unlink_slot(extent.slot);
-        self.core().trie_remove(&mut lowest, u64::from(extent.slot).wrapping_add(1));
+        let name = u64::from(extent.slot).wrapping_add(1);
+        self.core().trie_remove(version, &mut lowest, name);
         Ok(Detached::new(self, extent.slot))
     }
 }

@@ -10,7 +10,8 @@
 //! The trie is written anew by whoever adds an extent or takes one off, under a lock. Lookups read
 //! it without one, and ask whether it stood still meanwhile before they follow the name that they
 //! were led to; if it did not they walk the list of slots, as they do while there is no trie. What
-//! they are led to is therefore an extent that was on the list when they began.
+//! they are led to is therefore an extent that was on the list when they began, or is just
+//! being taken off.
 //!
 //! # Synchronization
 //!
@@ -139,8 +140,9 @@ impl Trie {
         Shape { base, width: shape & 0xff, name: shape >> 16, bits: shape >> 8 & 0xff }
     }
 
-    /// Makes the trie unusable; returns the version.
-    fn begin(&self) -> u64 {
+    /// Makes the trie unusable, before the list of extents changes: whoever finds a new extent by
+    /// the list does not believe a trie without it. Returns the version; the caller holds the lock.
+    pub(super) fn begin(&self) -> u64 {
         // ORDERING: Relaxed. Only the holder of the lock writes it.
         let version = self.version.load(Ordering::Relaxed).wrapping_add(2) | UNUSABLE;
         // ORDERING(trie): Relaxed, in front of the fence.
@@ -245,17 +247,16 @@ impl Core {
     reason = "logarithms, and numbers below that of the buckets"
 )]
 impl Core {
-    /// Puts the extent in the slot `name` into the trie.
-    pub(super) fn trie_insert(&self, lowest: &mut u64, name: u64) {
-        let version = self.trie.begin();
+    /// Puts the extent in the slot `name` into the trie, of which [`Trie::begin`] said `version`.
+    pub(super) fn trie_insert(&self, version: u64, lowest: &mut u64, name: u64) {
         if self.sort_in(lowest, name).is_some() {
             self.plant(version, *lowest);
         }
     }
 
-    /// Takes the extent in the slot `name` out of the trie.
-    pub(super) fn trie_remove(&self, lowest: &mut u64, name: u64) {
-        let version = self.trie.begin();
+    /// Takes the extent in the slot `name` out of the trie, of which [`Trie::begin`] said
+    /// `version`.
+    pub(super) fn trie_remove(&self, version: u64, lowest: &mut u64, name: u64) {
         if self.sort_out(lowest, name).is_some() {
             self.plant(version, *lowest);
         }

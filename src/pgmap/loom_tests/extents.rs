@@ -85,34 +85,61 @@ fn add_extent_above_races_with_lookup() {
     explore(|| add_extent_among([5, 9, 13], 9));
 }
 
+/// Edge `trie`: an extent that is found by the list is found by its pages, too.
+#[test]
+fn add_extent_races_with_a_walk_and_a_lookup() {
+    explore(|| {
+        with_two_of_three([5, 9, 13], |pgmap, range, lines| {
+            let walk_fn = move |pgmap: &Shared| {
+                let core = pgmap.core();
+                let found = core.extents().nth(2).map(|extent| extent.range().start());
+                found.is_none_or(|pfn| core.extent_of(pfn).is_some())
+            };
+            let ((), is_found) =
+                race(pgmap, move |pgmap| add_extent(pgmap, range, lines, Attach::Zeroed), walk_fn);
+            assert!(is_found, "something can be allocated of which nobody finds the extent");
+        });
+    });
+}
+
 /// Adds the last of three blocks while `looked` is looked up.
 fn add_extent_among(blocks: [u64; 3], looked: u64) {
-    let ranges = blocks.map(|start| pages(start * BLOCK, BLOCK));
-    let memory: Vec<_> = ranges.iter().flat_map(|&range| lines(range)).collect();
+    with_two_of_three(blocks, |pgmap, range, lines| {
+        let look = |pgmap: &Shared, block| {
+            let extent = pgmap.core().extent_of(Pfn::new(block * BLOCK));
+            extent.map(|extent| extent.range())
+        };
+        let ((), found) = race(
+            pgmap,
+            move |pgmap| add_extent(pgmap, range, lines, Attach::Zeroed),
+            move |pgmap| look(pgmap, looked),
+        );
+        let is_new = looked == blocks[2];
+        assert!(found.is_some() || is_new, "an extent that is there is not found");
+        assert!(found.is_none_or(|found| found.start() == Pfn::new(looked * BLOCK)));
+        loom::stop_exploring();
+        let ranges = blocks.map(|start| Some(pages(start * BLOCK, BLOCK)));
+        assert_eq!(blocks.map(|block| look(pgmap, block)), ranges);
+        assert_eq!(look(pgmap, 3), None);
+        loom::explore();
+    });
+}
+
+/// Runs one execution with the first two of three blocks, and the third one's range and lines.
+fn with_two_of_three(
+    blocks: [u64; 3],
+    model_fn: impl FnOnce(&Arc<Shared>, PfnRange, &'static mut [MetaLine]),
+) {
+    let [first, second, third] = blocks.map(|start| pages(start * BLOCK, BLOCK));
+    let memory: Vec<_> = [first, second, third].into_iter().flat_map(lines).collect();
     lend(memory.into_boxed_slice(), |lines| {
         with_bare(Policy::generic(), move |pgmap| {
-            let nr_lines = lines.len() / ranges.len();
+            let nr_lines = lines.len() / 3;
             let mut lines = lines.chunks_exact_mut(nr_lines);
-            for range in &ranges[..2] {
-                add_extent(pgmap, *range, lines.next().unwrap(), Attach::Zeroed);
+            for range in [first, second] {
+                add_extent(pgmap, range, lines.next().unwrap(), Attach::Zeroed);
             }
-            let last = lines.next().unwrap();
-            let look = |pgmap: &Shared, block| {
-                let extent = pgmap.core().extent_of(Pfn::new(block * BLOCK));
-                extent.map(|extent| extent.range())
-            };
-            let ((), found) = race(
-                pgmap,
-                move |pgmap| add_extent(pgmap, ranges[2], last, Attach::Zeroed),
-                move |pgmap| look(pgmap, looked),
-            );
-            let is_new = looked == blocks[2];
-            assert!(found.is_some() || is_new, "an extent that is there is not found");
-            assert!(found.is_none_or(|found| found.start() == Pfn::new(looked * BLOCK)));
-            loom::stop_exploring();
-            assert_eq!(blocks.map(|block| look(pgmap, block)), ranges.map(Some));
-            assert_eq!(look(pgmap, 3), None);
-            loom::explore();
+            model_fn(pgmap, third, lines.next().unwrap());
         });
     });
 }
