@@ -408,6 +408,111 @@ fn a_stale_step_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_folio_of_another_order_is_live_again_with_all_its_references() {
+    let pgmap = world(MOVABLE, &[(0, 16, Tables::Dense)]);
+    let folio = pgmap.claim(Pfn::new(0), order(1)).unwrap().publish();
+    let mut owner = Owner { folios: vec![folio], refs: 3, refused: Vec::new() };
+    let planned = Move { from: Pfn::new(0), to: Pfn::new(8), order: order(2) };
+    assert_eq!(pgmap.run_moves(&[planned], 64, &mut owner).done, 0);
+    let PageInfo::Folio(info) = pgmap.query(Pfn::new(0)) else { panic!() };
+    assert_eq!((info.kind, info.refs), (FolioKind::Live, 3));
+    assert_eq!(pgmap.query(Pfn::new(8)), PageInfo::Free);
+}
+
+#[test]
+fn where_contents_stay_nobody_is_asked_to_freeze() {
+    let pgmap = world(Policy::generic(), &[(0, 16, Tables::Dense)]);
+    let folio = pgmap.claim(Pfn::new(0), order(1)).unwrap().publish();
+    let mut owner = Owner { folios: vec![folio], refs: 1, refused: Vec::new() };
+    let planned = Move { from: Pfn::new(0), to: Pfn::new(8), order: order(1) };
+    assert_eq!(pgmap.run_moves(&[planned], 64, &mut owner).done, 0);
+    assert_eq!(owner.refused, [StepRefused::Moving(MovingReason::Refused)]);
+    let PageInfo::Folio(info) = pgmap.query(Pfn::new(0)) else { panic!() };
+    assert_eq!((info.kind, info.refs), (FolioKind::Live, 1));
+}
+
+/// An owner whose hooks do something else in between.
+struct Meddler<'a, F: FnMut()> {
+    folio: Option<Folio<'a, Plain>>,
+    freeze_fn: F,
+    copy_fn: F,
+    refused: Option<StepRefused<()>>,
+}
+
+impl<'a, F: FnMut()> Migrate<'a, Plain> for Meddler<'a, F> {
+    type Error = ();
+
+    fn freeze(&mut self, _: Move) -> Option<(UniqueFolio<'a, Plain>, u32)> {
+        (self.freeze_fn)();
+        Some((self.folio.take()?.try_freeze().ok()?, 1))
+    }
+
+    fn copy(&mut self, _: PfnRange, _: PfnRange) -> Result<(), ()> {
+        (self.copy_fn)();
+        Ok(())
+    }
+
+    fn rehome(&mut self, _: Move, (): &mut (), (): &mut ()) -> Result<(), ()> {
+        Ok(())
+    }
+
+    fn moved(&mut self, _: Move, folio: Folio<'a, Plain>) {
+        self.folio = Some(folio);
+    }
+
+    fn stayed(&mut self, _: Move, why: StepRefused<()>, folio: Option<Folio<'a, Plain>>) {
+        self.refused = Some(why);
+        self.folio = folio;
+    }
+}
+
+#[test]
+fn nothing_moves_to_an_extent_that_begins_to_leave_meanwhile() {
+    let pgmap = world(MOVABLE, &[(0, 16, Tables::Dense), (32, 16, Tables::Dense)]);
+    let folio = Some(pgmap.claim(Pfn::new(0), order(1)).unwrap().publish());
+    let lose_fn: &dyn Fn() = &|| {
+        pgmap.surprise_remove_extent(Pfn::new(32)).unwrap();
+    };
+    let (freeze_fn, copy_fn): (&dyn Fn(), _) = (&|| (), lose_fn);
+    let mut owner = Meddler { folio, freeze_fn, copy_fn, refused: None };
+    let planned = Move { from: Pfn::new(0), to: Pfn::new(32), order: order(1) };
+    assert_eq!(pgmap.run_moves(&[planned], 64, &mut owner).done, 0);
+    assert_eq!(owner.refused, Some(StepRefused::Claim(ClaimError::Dying)));
+    assert_eq!(owner.folio.map(|folio| folio.head()), Some(Pfn::new(0)));
+}
+
+#[test]
+fn a_freeze_that_panics_leaves_the_destination_free() {
+    let policy = Policy { on_drop: devfolio::OnDrop::Keep, ..MOVABLE };
+    let pgmap = world(policy, &[(0, 16, Tables::Dense)]);
+    let folio = Some(pgmap.claim(Pfn::new(0), order(1)).unwrap().publish());
+    let freeze_fn: &dyn Fn() = &|| panic!("as the test says");
+    let (copy_fn, refused): (&dyn Fn(), _) = (&|| (), None);
+    let mut owner = Meddler { folio, freeze_fn, copy_fn, refused };
+    let planned = Move { from: Pfn::new(0), to: Pfn::new(8), order: order(1) };
+    let run_fn = || pgmap.run_moves(&[planned], 64, &mut owner);
+    assert!(catch_unwind(AssertUnwindSafe(run_fn)).is_err());
+    assert_eq!(pgmap.query(Pfn::new(8)), PageInfo::Free, "nobody knows of it");
+}
+
+/// Whoever had the destination may have written to it before.
+#[test]
+fn a_destination_goes_back_dirty_although_nothing_was_copied() {
+    let pgmap = world(MOVABLE, &[(0, 16, Tables::Dense)]);
+    let clean = |pfn| {
+        let mut folio = pgmap.claim(Pfn::new(pfn), order(1)).unwrap();
+        folio.mark_clean();
+        folio
+    };
+    clean(8).release_clean();
+    let used = clean(8).publish();
+    let target = used.try_freeze().unwrap();
+    let source = pgmap.claim(Pfn::new(0), order(1)).unwrap();
+    drop(source.move_to(target, 1).unwrap());
+    assert!(!pgmap.claim(Pfn::new(8), order(1)).unwrap().is_clean());
+}
+
+#[test]
 fn the_budget_of_a_call_is_kept() {
     let pgmap = world(MOVABLE, &[(0, 16, Tables::Dense)]);
     let mut owner = Owner { folios: Vec::new(), refs: 1, refused: Vec::new() };

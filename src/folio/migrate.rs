@@ -18,7 +18,7 @@ use core::mem::ManuallyDrop;
 
 use super::handle::Folio;
 use crate::meta::Count;
-use crate::pgmap::{ClaimError, FolioRef, Move, PgmapCore, PgmapOps, UniqueFolio};
+use crate::pgmap::{ClaimError, FolioRef, Migration, Move, PgmapCore, PgmapOps, UniqueFolio};
 use crate::units::{Order, PfnRange};
 
 /// The stage of a [`Moving`] whose source is frozen.
@@ -36,8 +36,8 @@ pub enum Copied {}
 ///
 /// # Context
 ///
-/// Dropping it takes no lock and runs no free hook. It gives the destination back, as
-/// [`UniqueFolio::release`] does if it has been written to.
+/// Dropping it takes no lock and runs no free hook. It gives the destination back as
+/// [`UniqueFolio::release`] does: whoever had it may have written to it.
 #[must_use = "dropping it calls the move off"]
 pub struct Moving<'a, O: PgmapOps, S = Frozen> {
     source: FolioRef<'a, O>,
@@ -45,9 +45,6 @@ pub struct Moving<'a, O: PgmapOps, S = Frozen> {
     order: Order,
     /// The references that the folio had and is to have.
     refs: u32,
-    is_target_clean: bool,
-    /// Whether somebody may have written to the destination.
-    is_written: bool,
     stage: PhantomData<S>,
 }
 
@@ -165,7 +162,6 @@ impl<'a, O: PgmapOps> UniqueFolio<'a, O> {
     ///
     /// Anywhere; takes no lock, runs no hook. Mirrors the beginning of `migrate_folio`.
     pub fn move_to(self, target: Self, refs: u32) -> Result<Moving<'a, O>, MovingError<'a, O>> {
-        use crate::pgmap::Migration;
         let (from, to, max) = (self.order(), target.order(), Count::Refs.max());
         let reason = if self.pgmap().policy().migration == Migration::Refuse {
             Some(MovingReason::Refused)
@@ -180,9 +176,8 @@ impl<'a, O: PgmapOps> UniqueFolio<'a, O> {
             return Err(MovingError { source: self, target, reason });
         }
         let (source, order, _) = self.into_parts();
-        let (target, _, is_target_clean) = target.into_parts();
-        let (is_written, stage) = (false, PhantomData);
-        Ok(Moving { source, target, order, refs, is_target_clean, is_written, stage })
+        let (target, ..) = target.into_parts();
+        Ok(Moving { source, target, order, refs, stage: PhantomData })
     }
 }
 
@@ -216,20 +211,20 @@ impl<'a, O: PgmapOps, S> Moving<'a, O, S> {
     /// Makes the source live again, and gives the destination back.
     fn undo(&self) {
         self.source.word.publish(if seeded!(AbortForgetsRefs) { 1 } else { self.refs });
-        let target = UniqueFolio::new(self.target, self.order, self.is_target_clean);
-        if self.is_written && !seeded!(AbortLeavesClean) {
-            target.release();
-        } else {
+        let is_clean = seeded!(AbortLeavesClean);
+        let target = UniqueFolio::new(self.target, self.order, is_clean);
+        if is_clean {
             target.give_up();
+        } else {
+            target.release();
         }
     }
 
     /// Goes on to another stage.
     fn into_stage<T>(self) -> Moving<'a, O, T> {
         let this = ManuallyDrop::new(self);
-        let Self { source, target, order, refs, is_target_clean, is_written, .. } = *this;
-        let stage = PhantomData;
-        Moving { source, target, order, refs, is_target_clean, is_written, stage }
+        let Self { source, target, order, refs, .. } = *this;
+        Moving { source, target, order, refs, stage: PhantomData }
     }
 }
 
@@ -245,10 +240,9 @@ impl<'a, O: PgmapOps> Moving<'a, O, Frozen> {
     ///
     /// Anywhere where `copy_fn` may run; takes no lock. If `copy_fn` panics the move is called off.
     pub fn copy<E>(
-        mut self,
+        self,
         copy_fn: impl FnOnce(PfnRange, PfnRange) -> Result<(), E>,
     ) -> Result<Moving<'a, O, Copied>, (Self, E)> {
-        self.is_written = true;
         let planned = self.planned();
         match copy_fn(planned.source(), planned.target()) {
             Ok(()) => Ok(self.into_stage()),
@@ -273,7 +267,8 @@ impl<'a, O: PgmapOps> Moving<'a, O, Copied> {
     /// # Context
     ///
     /// Anywhere where `rehome_fn` may run, and for the source as for [`UniqueFolio::release`];
-    /// takes no lock. If `rehome_fn` panics the move is called off.
+    /// takes no lock. If `rehome_fn` panics the move is called off. Whether the device of the
+    /// destination is [still there](PgmapCore::is_gone) is for the caller to ask.
     pub fn publish<E>(
         self,
         rehome_fn: impl FnOnce(&mut O::Private, &mut O::Private) -> Result<(), E>,
@@ -285,13 +280,14 @@ impl<'a, O: PgmapOps> Moving<'a, O, Copied> {
         }
         let this = ManuallyDrop::new(self);
         this.target.word.publish(this.refs);
-        let folio = Folio::new(this.target);
         if seeded!(SourceStaysLive) {
             this.source.word.publish(this.refs);
         } else {
+            // If the end of the owner's data panics there is no handle yet, whose drop would be a
+            // put: a reference is leaked.
             ManuallyDrop::into_inner(source).release();
         }
-        Ok(folio)
+        Ok(Folio::new(this.target))
     }
 }
 
@@ -308,11 +304,22 @@ impl<O: PgmapOps, S> fmt::Debug for Moving<'_, O, S> {
     }
 }
 
+/// A destination that nobody has written to, and which goes back as it was, even if a hook panics.
+struct Unused<'a, O: PgmapOps>(Option<UniqueFolio<'a, O>>);
+
+impl<O: PgmapOps> Drop for Unused<'_, O> {
+    fn drop(&mut self) {
+        if let Some(folio) = self.0.take() {
+            folio.give_up();
+        }
+    }
+}
+
 /// Why a step of a plan was not made; the folio is where it was, and the destination is free.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum StepRefused<E> {
-    /// The destination could not be had: the plan is stale.
+    /// The destination could not be had, or is leaving by now: the plan is stale.
     Claim(ClaimError),
     /// [`Migrate::freeze`] did not yield the folio.
     NotFrozen,
@@ -426,15 +433,21 @@ impl<O: PgmapOps> PgmapCore<O> {
 
     /// Makes one step; true if the folio has moved.
     fn run_move<'a, M: Migrate<'a, O>>(&'a self, planned: Move, migrate: &mut M) -> bool {
-        let target = match self.claim(planned.to, planned.order) {
-            Ok(target) => target,
+        if self.policy().migration == Migration::Refuse {
+            migrate.stayed(planned, StepRefused::Moving(MovingReason::Refused), None);
+            return false;
+        }
+        let mut unused = match self.claim(planned.to, planned.order) {
+            Ok(target) => Unused(Some(target)),
             Err(error) => {
                 migrate.stayed(planned, StepRefused::Claim(error), None);
                 return false;
             }
         };
-        let Some((source, refs)) = migrate.freeze(planned) else {
-            target.give_up();
+        let frozen = migrate.freeze(planned);
+        let target = if frozen.is_some() { unused.0.take() } else { None };
+        drop(unused);
+        let Some(((source, refs), target)) = frozen.zip(target) else {
             migrate.stayed(planned, StepRefused::NotFrozen, None);
             return false;
         };
@@ -444,7 +457,9 @@ impl<O: PgmapOps> PgmapCore<O> {
             Ok(moving) => moving,
             Err(MovingError { source, target, reason }) => {
                 target.give_up();
-                migrate.stayed(planned, StepRefused::Moving(reason), Some(source.publish()));
+                let (at, ..) = source.into_parts();
+                at.word.publish(refs.clamp(1, Count::Refs.max()));
+                migrate.stayed(planned, StepRefused::Moving(reason), Some(Folio::new(at)));
                 return false;
             }
         };
@@ -459,6 +474,11 @@ impl<O: PgmapOps> PgmapCore<O> {
                 return false;
             }
         };
+        if self.core().is_closed_at(planned.to) {
+            let why = StepRefused::Claim(ClaimError::Dying);
+            migrate.stayed(planned, why, Some(copied.abort()));
+            return false;
+        }
         match copied.publish(|from, to| migrate.rehome(planned, from, to)) {
             Ok(folio) => {
                 migrate.moved(planned, folio);

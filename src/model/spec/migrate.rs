@@ -7,15 +7,6 @@ use super::judge::{Answer, Seen, Step};
 use super::request::page;
 use super::{Clean, Counts, Folio, Handle, Spec};
 
-/// Where a move ends, or is called off.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stop {
-    End,
-    /// Nobody has written to the destination.
-    BeforeCopy,
-    BehindCopy,
-}
-
 impl Spec {
     /// Moves the folio of a reference, if that and so many raw ones are its only counts.
     pub(super) fn migrate(
@@ -25,11 +16,6 @@ impl Spec {
         (at, stop): (At, Count),
         seen: &mut Seen<'_>,
     ) -> Step {
-        let stop = match stop.0 % 4 {
-            0 => Stop::End,
-            1 => Stop::BeforeCopy,
-            _ => Stop::BehindCopy,
-        };
         let head = self.counted(token)?;
         let folio = *self.folio(head);
         let (to, clean, sure) = (page(at), self.clean.clone(), self.sure.clone());
@@ -48,10 +34,7 @@ impl Spec {
 
         let Counts { refs, pins, maps } = folio.counts;
         let is_frozen = Some(refs) == raw.0.checked_add(1) && pins == 0 && maps == 0;
-        if is_frozen {
-            self.folio(head).closed = false;
-        }
-        if !is_frozen || stop == Stop::BeforeCopy {
+        if !is_frozen {
             if is_scrubbed {
                 self.free(to, Clean::Yes);
             } else {
@@ -60,7 +43,9 @@ impl Spec {
             }
             return Ok(Answer::Is(Outcome::CalledOff));
         }
-        if stop == Stop::BehindCopy {
+        self.folio(head).closed = false;
+        if stop.0 % 4 != 0 {
+            // At whatever stage: somebody may have written to the destination.
             self.free_dirty(to, seen)?;
             return Ok(Answer::Is(Outcome::CalledOff));
         }
