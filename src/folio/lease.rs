@@ -224,7 +224,8 @@ impl<'t, 'a, O: PgmapOps, R: Revoke> Leases<'t, 'a, O, R> {
     ///
     /// # Context
     ///
-    /// Anywhere where `holder` may be dropped; takes no lock, runs no hook. Walks the slots.
+    /// Anywhere where `holder` may be dropped; takes no lock, runs no hook. Walks the slots,
+    /// and the folios on pages of revocations that were dropped while there were pins on them.
     pub fn lease(
         &self,
         folio: &Folio<'a, O>,
@@ -405,7 +406,7 @@ impl<R> fmt::Debug for LeaseSlot<R> {
 ///
 /// # Context
 ///
-/// As for [`FolioPin`](crate::FolioPin): its end may be that of the last count, which runs the
+/// As for [`FolioPin`]: its end may be that of the last count, which runs the
 /// owner's hook. Dropping it does not wait: on another CPU the holder may just be told; what it is
 /// told by stays until that is over, and the slot with it. [`Lease::end_sync`] waits.
 #[must_use = "dropping it ends the lease"]

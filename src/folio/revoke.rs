@@ -15,6 +15,9 @@ pub(super) const LINGERS: u64 = Visited::<()>::flag(0);
 pub(super) const SWEPT: u64 = Visited::<()>::flag(1);
 
 /// A place for a revocation; the embedder lends as many as there may be at a time.
+///
+/// One that was dropped while there were pins without a lease keeps its place until they are
+/// gone, so slots are not lent to another pgmap before that.
 pub struct RevokeSlot(pub(super) Visited<Closed>);
 
 /// A range that is closed to new leases.
@@ -247,8 +250,8 @@ impl<O: PgmapOps, R: Revoke> Revocation<'_, '_, O, R> {
     /// What was done through the leases is behind it. Pins that are no leases are not waited for:
     /// [`Folio::wait_unpinned`](crate::Folio::wait_unpinned) does that. But as long as a
     /// [`Holder`](crate::Holder) has it that long-term pins are leases, all pins are waited for,
-    /// since any may be a long-term one that is older; revoke in all sets of slots first. A holder
-    /// that goes wakes nobody.
+    /// since any may be a long-term one that is older; revoke in all sets of slots first, and
+    /// close the folios if short pins could go on for ever. A holder that goes wakes nobody.
     ///
     /// # Context
     ///
@@ -277,7 +280,7 @@ impl<O: PgmapOps, R: Revoke> Revocation<'_, '_, O, R> {
     fn wait_to(&self, deadline: Option<u64>) -> Result<(), RevokeWaitError> {
         let park = self.leases.pgmap.ops().park();
         // Ends: when the last of the leases has ended, and of the pins that are waited for, each of
-        // which ends a sleep, and no new ones come; or at the deadline.
+        // which ends a sleep; or at the deadline.
         loop {
             let left = self.leases.first_left(self.range);
             let pinned = if left.is_none() { self.first_pinned() } else { None };
@@ -308,9 +311,10 @@ impl<O: PgmapOps, R: Revoke> Revocation<'_, '_, O, R> {
 
     /// Has the end of a pin of the folio wake; false if it is not the first one any more.
     fn register_pin(&self, head: Pfn) -> bool {
-        let is_waited =
-            self.leases.pgmap.find(head).is_some_and(|(at, _)| at.word.register_waiter());
-        is_waited && self.first_pinned().is_some_and(|untold| untold.head == head)
+        let found = self.leases.pgmap.find(head).filter(|(at, _)| at.head == head);
+        // What is there by now is looked at, not what was.
+        let is_pinned = |bits| FolioInfo::new(head, bits).pins != 0;
+        found.is_some_and(|(at, _)| at.word.register_waiter() && is_pinned(at.word.read()))
     }
 
     /// Has the end of a lease wake; false if it has ended, and another one may have its slot.

@@ -12,10 +12,10 @@ use core::task::{Context, Poll};
 use super::wait::{Until, WaitError, sleep};
 use crate::pgmap::{FolioInfo, FolioKind, FolioRef, PgmapCore, PgmapOps};
 use crate::sync::{Ordering, Sleep, fence, has_passed};
-use crate::units::PfnRange;
+use crate::units::{Pfn, PfnRange};
 
 impl Until {
-    /// Returns whether a folio of a range that nobody waits to free is in the way.
+    /// Returns whether a folio of a range is not in the way.
     fn is_met_in_range(self, info: &FolioInfo) -> bool {
         let is_idle = info.refs == 0 || self == Self::Unpinned;
         info.kind != FolioKind::Live || info.pins == 0 && is_idle
@@ -25,10 +25,11 @@ impl Until {
 impl<O: PgmapOps> PgmapCore<O> {
     /// Waits until no folio with pages of `range` has references or pins, mappings notwithstanding.
     ///
-    /// What was done through them is behind it. Pages that are free, kept, held alone or in no
-    /// extent have no counts. New counts may come as soon as this returns, or behind the place that
-    /// it looks at: close the folios first, or the way to them, as a file system does that takes
-    /// pages from a file. Mirrors `dax_break_layout` of Linux, over any number of folios.
+    /// What was done through them is behind it. Pages that are free, kept, condemned, held alone or
+    /// in no extent have no counts. New counts may come as soon as this returns, or behind the
+    /// place that it looks at: close the folios first, or the way to them, as a file system does
+    /// that takes pages from a file. Mirrors `dax_break_layout` of Linux, over any number of
+    /// folios.
     ///
     /// # Context
     ///
@@ -75,7 +76,8 @@ impl<O: PgmapOps> PgmapCore<O> {
 
     /// Returns a future that is ready when [`PgmapCore::wait_idle_in`] would return.
     ///
-    /// It may be dropped at any time, and then takes its registration along.
+    /// It may be dropped at any time, and then takes its last registration along; those before cost
+    /// a wake-up in vain.
     ///
     /// # Context
     ///
@@ -159,6 +161,13 @@ impl<O: PgmapOps> PgmapCore<O> {
         None
     }
 
+    /// Takes the registration with the folio at `head` away.
+    fn unregister_at(&self, head: Option<Pfn>) {
+        if let Some((at, _)) = head.and_then(|head| self.find(head)) {
+            at.unregister_waiter();
+        }
+    }
+
     fn wait_in(
         &self,
         range: PfnRange,
@@ -167,20 +176,19 @@ impl<O: PgmapOps> PgmapCore<O> {
         mut sleep_fn: impl FnMut(Sleep<'_>),
     ) -> Result<(), WaitError> {
         let park = self.ops().park();
-        let mut last: Option<FolioRef<'_, O>> = None;
+        // By name: the extent may leave while this sleeps.
+        let mut last = None;
         // Ends: when the others have dropped their counts, each of which ends a sleep; or at the
         // deadline.
         while let Some((at, info)) = self.first_in_way(range, until) {
             if has_passed(park, deadline) {
-                if let Some(last) = last {
-                    last.unregister_waiter();
-                }
+                self.unregister_at(last);
                 return Err(WaitError::Deadline { info });
             }
             let token = park.token(at.key());
             // Without a reference the folio may be gone by now.
             let is_registered = at.word.register_waiter();
-            last = Some(at);
+            last = Some(at.head);
             if is_registered && at.is_in_way(until) || seeded!(RangeLooksOnce) {
                 sleep_fn(Sleep::new(park, at.key(), token, deadline));
             }
@@ -203,8 +211,8 @@ pub struct RangeWait<'a, O: PgmapOps> {
     pgmap: &'a PgmapCore<O>,
     range: PfnRange,
     until: Until,
-    /// The last folio with which it registered.
-    registered: Option<FolioRef<'a, O>>,
+    /// The last folio with which it registered, by name: its extent may leave between two polls.
+    registered: Option<Pfn>,
 }
 
 impl<O: PgmapOps> Future for RangeWait<'_, O> {
@@ -217,7 +225,7 @@ impl<O: PgmapOps> Future for RangeWait<'_, O> {
         while let Some((at, _)) = this.pgmap.first_in_way(this.range, this.until) {
             let token = park.token(at.key());
             let is_registered = at.word.register_waiter();
-            this.registered = Some(at);
+            this.registered = Some(at.head);
             if is_registered && at.is_in_way(this.until) {
                 park.register_waker(at.key(), token, cx.waker());
                 return Poll::Pending;
@@ -230,9 +238,7 @@ impl<O: PgmapOps> Future for RangeWait<'_, O> {
 
 impl<O: PgmapOps> Drop for RangeWait<'_, O> {
     fn drop(&mut self) {
-        if let Some(at) = self.registered.take() {
-            at.unregister_waiter();
-        }
+        self.pgmap.unregister_at(self.registered);
     }
 }
 

@@ -275,9 +275,9 @@ impl<'a> Word<'a> {
     }
 
     fn write(self, bits: Bits) {
-        // ORDERING: Relaxed. The word is held alone; what others may see of it goes through
-        // `publish` and `park`, which release.
-        self.0.store(bits.0, Ordering::Relaxed);
+        // ORDERING(use-before-free): Release half, for who waits for the counts of a range, and has
+        // none: the word is held alone, and shows that they are gone.
+        self.0.store(bits.0, Ordering::Release);
     }
 
     // Transitions of an exclusive holder.

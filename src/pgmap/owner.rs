@@ -250,7 +250,8 @@ impl<O: PgmapOps> PgmapCore<O> {
                 Ordering::Release,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return,
+                // Those who wait for counts look again now, and behind the verdict.
+                Ok(_) => return at.wake(wake),
                 // The folio is still out of everybody's reach.
                 Err(now) => {
                     at.word.absolve();

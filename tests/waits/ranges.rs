@@ -2,9 +2,11 @@
 
 use std::sync::Mutex;
 
-use devfolio::{FolioInfo, PageInfo, Park, ParkKey, Pfn, PfnRange, PgmapCore, WaitError};
+use devfolio::{
+    FolioInfo, HookContext, PageInfo, Park, ParkKey, Pfn, PfnRange, PgmapCore, Policy, WaitError,
+};
 
-use crate::clock::{Owner, Reference, folio, pin, world};
+use crate::clock::{Owner, Reference, folio, pin, world, world_of};
 use crate::world::range;
 
 type WaitFn = fn(&PgmapCore<Owner>, PfnRange, u64) -> Result<(), WaitError>;
@@ -112,6 +114,17 @@ fn a_folio_that_ends_wakes_whoever_waits_for_its_range() {
     assert_eq!(world.ops().clock.now(), 4);
     assert_eq!(world.ops().clock.woken(), [(4, ParkKey::Folio(Pfn::new(0x1000)))]);
     world.check().unwrap();
+}
+
+/// Where hooks run later, the counts are gone at once.
+#[test]
+fn a_folio_that_waits_for_its_hook_is_not_waited_for() {
+    let world = world_of(Policy { hook_context: HookContext::Deferred, ..Policy::generic() });
+    let last = folio(world, 0x1000, 9);
+    world.ops().clock.at(4, move || drop(last));
+    world.wait_idle_in(range(0x1003, 1));
+    assert_eq!(world.ops().clock.now(), 4);
+    assert_eq!(world.reap(8).nr_folios, 1);
 }
 
 #[test]
