@@ -51,6 +51,35 @@ fn in_world(nr_pages: u64, tables: Tables, room: u32, test_fn: impl FnOnce(&Worl
     pgmap.check().unwrap();
 }
 
+/// The list of a device is there before the first page is handed out.
+#[test]
+fn an_extent_that_is_added_closed_hands_nothing_out_until_it_is_opened() {
+    let range = PfnRange::new(pfn(0), 1024).unwrap();
+    let nr_lines = MetaSize::of(range, Tables::Dense).poison(4).lines();
+    let mut lines: Vec<_> = (0..2 * nr_lines).map(|_| MetaLine::ZERO).collect();
+    let (lines, others) = lines.split_at_mut(nr_lines);
+    let slots = [const { ExtentSlot::new() }; 2];
+    let pgmap = Pgmap::new(Owner::default(), Policy::generic(), &slots);
+    let (attrs, tables) = (ExtentAttrs::NEW, Tables::Dense);
+    pgmap.add_closed_extent(range, attrs, tables, lines, Attach::Clear, &mut []).unwrap();
+    assert_eq!(pgmap.extent_state(pfn(0)), Some(Life::Drained));
+    for page in [5, 512] {
+        assert!(pgmap.alloc(PAGE).is_err() && pgmap.claim(pfn(page), PAGE).is_err());
+        assert_eq!(pgmap.poison(pfn(page)), Ok(Poisoned::Quarantined));
+    }
+    pgmap.restore_extent(pfn(0)).unwrap();
+    assert_eq!(pgmap.extent_state(pfn(0)), Some(Life::Live));
+    let folios: Vec<_> = core::iter::from_fn(|| pgmap.alloc(PAGE).ok()).collect();
+    assert!(folios.iter().all(|folio| ![5, 512].contains(&folio.head().as_u64())));
+    assert_eq!(folios.len(), 1022);
+    // A refusal closes nothing.
+    let again = pgmap.add_closed_extent(range, attrs, tables, others, Attach::Clear, &mut []);
+    assert!(again.is_err());
+    drop(folios);
+    assert_eq!((pgmap.state(), pgmap.stats().free_pages), (Life::Live, 1022));
+    pgmap.check().unwrap();
+}
+
 fn kind(pgmap: &World<'_>, page: u64) -> Option<FolioKind> {
     match pgmap.query(pfn(page)) {
         PageInfo::Folio(folio) => Some(folio.kind),

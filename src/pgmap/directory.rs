@@ -7,14 +7,14 @@ use core::mem::MaybeUninit;
 use spin::Mutex;
 
 use super::any::AnyPlace;
-use super::extent::{Attach, ExtentAttrs};
+use super::extent::{AddExtentError, Attach, ExtentAttrs};
 use super::folio_ref::FolioRef;
 use super::info::{FolioInfo, PageInfo};
 use super::lookup::GetError;
 use super::ops::PgmapOps;
 use super::owner::{Core, PgmapCore};
 use super::policy::Policy;
-use super::raw::{AddExtentError, Pgmap};
+use super::raw::Pgmap;
 use crate::meta::{Count, MetaLine, Tables};
 use crate::sync::{FillOnce, ParkKey, const_unless_loom};
 use crate::units::{Order, Pfn, PfnRange};

@@ -285,3 +285,77 @@ pub(crate) fn covers(head: Pfn, order: Order, pfn: Pfn) -> bool {
         None => false,
     }
 }
+
+/// Why [`Pgmap::add_extent`](super::Pgmap::add_extent) refused; nothing changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum AddExtentError {
+    /// A page of the range belongs to an extent already.
+    Overlap {
+        /// The range to be added.
+        range: PfnRange,
+        /// The extent in its way.
+        existing: PfnRange,
+    },
+    /// The range has more pages than one extent can have.
+    TooLarge {
+        /// The pages of the range.
+        nr_pages: u64,
+        /// The largest number of pages.
+        max: u64,
+    },
+    /// The metadata memory does not suffice.
+    MetaShort {
+        /// The lines that it takes.
+        needed: u64,
+        /// The lines that were lent.
+        given: u64,
+    },
+    /// The tables do not suffice for the blocks that the ends of the range cut through.
+    TablesShort {
+        /// The tables that it takes.
+        needed: u32,
+        /// The tables of the budget.
+        given: u32,
+    },
+    /// The places for owner data do not suffice.
+    PrivateShort {
+        /// The places that it takes.
+        needed: u64,
+        /// The places that were lent.
+        given: u64,
+    },
+    /// Every slot of the table serves an extent.
+    NoSlot {
+        /// The slots of the table.
+        nr_slots: usize,
+    },
+    /// The pgmap is being removed.
+    Dying,
+}
+
+impl fmt::Display for AddExtentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overlap { range, existing } => {
+                write!(f, "extent {range} overlaps extent {existing}")
+            }
+            Self::TooLarge { nr_pages, max } => {
+                write!(f, "extent of {nr_pages} pages, of which {max} are the limit")
+            }
+            Self::MetaShort { needed, given } => {
+                write!(f, "metadata of {given} lines where {needed} are needed")
+            }
+            Self::TablesShort { needed, given } => {
+                write!(f, "budget of {given} tables where {needed} are needed")
+            }
+            Self::PrivateShort { needed, given } => {
+                write!(f, "owner data of {given} places where {needed} are needed")
+            }
+            Self::NoSlot { nr_slots } => write!(f, "all {nr_slots} extent slots are in use"),
+            Self::Dying => f.write_str("the pgmap is being removed"),
+        }
+    }
+}
+
+impl core::error::Error for AddExtentError {}

@@ -73,7 +73,7 @@ pub use directory::{
     AnyFolio, DirSlot, Directory, FreeRangeError, Lookup, NewExtent, RegisterError,
 };
 pub use draw::Map;
-pub use extent::{Attach, Contents, ExtentAttrs, ExtentSlot};
+pub use extent::{AddExtentError, Attach, Contents, ExtentAttrs, ExtentSlot};
 pub use holder::{Failure, HoldError, Holder, Holding, Tighten};
 pub use image::{AdoptError, ExportError, ImportError, Imported, Orphan};
 pub use info::{FolioInfo, FolioKind, PageInfo};
@@ -87,7 +87,7 @@ pub use poison::{PoisonError, Poisoned, UnpoisonError};
 pub use policy::{
     AllocPolicy, HookContext, LongtermPins, MemoryType, Migration, OnDrop, P2p, Policy, Scrub,
 };
-pub use raw::{AddExtentError, Detached, LentMemory, Pgmap};
+pub use raw::{Detached, LentMemory, Pgmap};
 pub use release::{Goal, Move, Obstacle, ReleasePlan, ReleasePlanError, Window};
 pub use remove::RemoveError;
 pub use scrub::{ScrubJob, ScrubWhen, Scrubbed};

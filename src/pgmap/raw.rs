@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 
 use spin::Mutex;
 
-use super::extent::{Attach, Extent, ExtentAttrs, ExtentSlot};
+use super::extent::{AddExtentError, Attach, Extent, ExtentAttrs, ExtentSlot};
 use super::folio_ref::FolioRef;
 use super::holder::{Holder, HolderCell};
 use super::life::End;
@@ -140,6 +140,68 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
         attach: Attach,
         private: &'m mut [MaybeUninit<O::Private>],
     ) -> Result<(), AddExtentError> {
+        self.add(range, attrs, (tables, attach), meta, private, false)
+    }
+
+    /// Adds an extent that gives nothing out until [`PgmapCore::restore_extent`] opens it.
+    ///
+    /// It is as if its removal had begun before anybody saw it. In between, pages that the device
+    /// says are bad can be [recorded](PgmapCore::poison), or part of it [given
+    /// back](PgmapCore::offline), with nobody in the way. Takes places for owner data as
+    /// [`Pgmap::add_extent_with_private`] does, none if that type is empty. Mirrors the import of
+    /// a list of bad blocks by `nvdimm_badblocks_populate`, before the device is there.
+    ///
+    /// ```
+    /// # use devfolio::*;
+    /// # struct Ops;
+    /// # impl PgmapOps for Ops { type Private = (); }
+    /// # let range = PfnRange::new(Pfn::new(0), 1024)?;
+    /// # let nr_lines = MetaSize::of(range, Tables::Dense).poison(8).lines();
+    /// # let mut lines: Vec<_> = (0..nr_lines).map(|_| MetaLine::ZERO).collect();
+    /// # let slots = [const { ExtentSlot::new() }];
+    /// # let pgmap = Pgmap::new(Ops, Policy::generic(), &slots);
+    /// # let (attrs, tables, attach) = (ExtentAttrs::NEW, Tables::Dense, Attach::Zeroed);
+    /// pgmap.add_closed_extent(range, attrs, tables, &mut lines, attach, &mut [])?;
+    /// assert!(pgmap.alloc(Order::ZERO).is_err());
+    /// for bad in [3, 700] {
+    ///     assert_eq!(pgmap.poison(Pfn::new(bad))?, Poisoned::Quarantined);
+    /// }
+    /// pgmap.restore_extent(range.start())?;
+    /// assert_eq!(pgmap.stats().free_pages, 1022);
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Says what is in the way, and changes nothing.
+    ///
+    /// # Context
+    ///
+    /// As for [`Pgmap::add_extent`].
+    pub fn add_closed_extent(
+        &self,
+        range: PfnRange,
+        attrs: ExtentAttrs,
+        tables: Tables,
+        meta: &'m mut [MetaLine],
+        attach: Attach,
+        private: &'m mut [MaybeUninit<O::Private>],
+    ) -> Result<(), AddExtentError> {
+        self.add(range, attrs, (tables, attach), meta, private, true)?;
+        // Nothing is in use, so this removal is complete until it is called off.
+        self.settle();
+        Ok(())
+    }
+
+    fn add(
+        &self,
+        range: PfnRange,
+        attrs: ExtentAttrs,
+        (tables, attach): (Tables, Attach),
+        meta: &'m mut [MetaLine],
+        private: &'m mut [MaybeUninit<O::Private>],
+        is_closed: bool,
+    ) -> Result<(), AddExtentError> {
         let mut lowest = self.core.attach.lock();
         self.check_extent(range, tables, meta.len(), private.len())?;
         let (index, slot) = self.claim_slot()?;
@@ -159,6 +221,10 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
         let extent = Extent { meta, attrs, private, slot: index, withheld, end: End::new() };
         extent.clear_withheld(is_trusted);
         extent.index().attach(attrs.contents == super::Contents::Zeroed);
+        if is_closed {
+            // Seen by whoever finds the extent, since its name is written with release.
+            extent.begin_end(&self.core);
+        }
         slot.fill(extent);
         let name = u64::from(index).wrapping_add(1);
         let version = self.core.trie.begin();
@@ -472,77 +538,3 @@ impl<O: PgmapOps> PgmapCore<O> {
         UniqueSet::new(self, descs)
     }
 }
-
-/// Why [`Pgmap::add_extent`] refused; nothing changed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum AddExtentError {
-    /// A page of the range belongs to an extent already.
-    Overlap {
-        /// The range to be added.
-        range: PfnRange,
-        /// The extent in its way.
-        existing: PfnRange,
-    },
-    /// The range has more pages than one extent can have.
-    TooLarge {
-        /// The pages of the range.
-        nr_pages: u64,
-        /// The largest number of pages.
-        max: u64,
-    },
-    /// The metadata memory does not suffice.
-    MetaShort {
-        /// The lines that it takes.
-        needed: u64,
-        /// The lines that were lent.
-        given: u64,
-    },
-    /// The tables do not suffice for the blocks that the ends of the range cut through.
-    TablesShort {
-        /// The tables that it takes.
-        needed: u32,
-        /// The tables of the budget.
-        given: u32,
-    },
-    /// The places for owner data do not suffice.
-    PrivateShort {
-        /// The places that it takes.
-        needed: u64,
-        /// The places that were lent.
-        given: u64,
-    },
-    /// Every slot of the table serves an extent.
-    NoSlot {
-        /// The slots of the table.
-        nr_slots: usize,
-    },
-    /// The pgmap is being removed.
-    Dying,
-}
-
-impl fmt::Display for AddExtentError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Overlap { range, existing } => {
-                write!(f, "extent {range} overlaps extent {existing}")
-            }
-            Self::TooLarge { nr_pages, max } => {
-                write!(f, "extent of {nr_pages} pages, of which {max} are the limit")
-            }
-            Self::MetaShort { needed, given } => {
-                write!(f, "metadata of {given} lines where {needed} are needed")
-            }
-            Self::TablesShort { needed, given } => {
-                write!(f, "budget of {given} tables where {needed} are needed")
-            }
-            Self::PrivateShort { needed, given } => {
-                write!(f, "owner data of {given} places where {needed} are needed")
-            }
-            Self::NoSlot { nr_slots } => write!(f, "all {nr_slots} extent slots are in use"),
-            Self::Dying => f.write_str("the pgmap is being removed"),
-        }
-    }
-}
-
-impl core::error::Error for AddExtentError {}

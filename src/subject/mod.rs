@@ -198,7 +198,17 @@ impl<D: Data> PgmapSubject<'_, '_, D> {
         let (node, tier) = (place.into(), place.into());
         let attrs = ExtentAttrs { node, tier, tag: [place; 16], contents };
         let (pgmap, range) = (self.pgmap, plan.range);
-        let added = pgmap.add_extent_with_private(range, attrs, tables, lines, attach, private);
+        // One that is added closed and opened then is as any other.
+        let added = if place % 2 == 0 {
+            pgmap.add_extent_with_private(range, attrs, tables, lines, attach, private)
+        } else {
+            let added = pgmap.add_closed_extent(range, attrs, tables, lines, attach, private);
+            if added.is_ok() {
+                // Should it stay closed, that is noticed.
+                let _ = pgmap.restore_extent(range.start());
+            }
+            added
+        };
         self.nr_attached = place.saturating_add(u8::from(added.is_ok()));
         Some(added)
     }

@@ -45,6 +45,19 @@ super::shims! {
         pgmap.add_extent_with_private(range, attrs, tables, meta, attach, private)
     }
 
+    /// Shim of `Pgmap::add_closed_extent`.
+    fn shim_pgmap_add_closed_extent(
+        pgmap: &Pgmap<'static, Owner>,
+        range: PfnRange,
+        attrs: ExtentAttrs,
+        tables: Tables,
+        meta: &'static mut [MetaLine],
+        attach: Attach,
+        private: &'static mut [MaybeUninit<u64>],
+    ) -> Result<(), AddExtentError> {
+        pgmap.add_closed_extent(range, attrs, tables, meta, attach, private)
+    }
+
     /// Shim of `PgmapCore::ops`.
     fn shim_pgmap_core_ops(pgmap: Core) -> &'static Owner {
         pgmap.ops()
