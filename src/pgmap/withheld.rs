@@ -158,8 +158,9 @@ impl Extent {
 
     /// Returns what a word of the list names.
     fn named(&self, word: &AtomicU64) -> Option<Entry> {
-        // ORDERING: Relaxed. One word says all; the fences of the edge `poison` are the callers'.
-        let raw = word.load(Ordering::Relaxed);
+        // ORDERING(poison): Acquire half: whoever finds an entry erased finds what was recorded in
+        // its place. The fences of the edge are the callers'.
+        let raw = word.load(Ordering::Acquire);
         let len = raw & !OFFLINE;
         let offset = (raw & ((1 << LEN_SHIFT) - 1)).checked_sub(1)?;
         let (len, is_offline) = (len >> LEN_SHIFT, raw & OFFLINE != 0);
@@ -240,8 +241,8 @@ impl Extent {
     /// Takes an entry off the list; the caller holds the lock.
     pub(super) fn erase(&self, entry: Entry) {
         let words = self.meta.list_words().filter(|word| self.named(word) == Some(entry));
-        // ORDERING(poison): Relaxed, in front of the caller's fence.
-        words.for_each(|word| word.store(0, Ordering::Relaxed));
+        // ORDERING(poison): Release half, behind what was recorded in its place.
+        words.for_each(|word| word.store(0, Ordering::Release));
         self.refresh_withheld();
     }
 
