@@ -315,7 +315,8 @@ impl<'a> Word<'a> {
 
     fn go_live(self, live: Bits) {
         if seeded!(PublishRelaxed) {
-            return self.write(live);
+            // ORDERING: Relaxed, which is the fault.
+            return self.0.store(live.0, Ordering::Relaxed);
         }
         // ORDERING(publish): Release half. The word is held alone, so a store is enough.
         self.0.store(live.0, Ordering::Release);
