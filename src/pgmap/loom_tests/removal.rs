@@ -27,7 +27,7 @@ fn assert_drained_without(pgmap: &Shared, held: Option<Unique>) {
 /// either breaks it.
 #[test]
 fn alloc_races_with_kill() {
-    explore(|| {
+    explore_up_to(4, || {
         with_pgmap(BLOCK, Policy::generic(), |pgmap| {
             let (folio, _) = race(pgmap, alloc, kill);
             assert!(matches!(folio, Ok(_) | Err(AllocError::Dying)), "{folio:?}");
