@@ -330,14 +330,15 @@ impl Spec {
         span.start = self.at(span.start, 0, |_| true);
     }
 
-    /// Prefers pages that are offline, and no more than are so in one run.
+    /// Prefers pages that are offline, and no more than are so in one run of one extent.
     fn resolve_online(&self, span: &mut Span) {
         span.start = self.at(span.start, 0, |folio| folio.kind == FolioKind::Offline);
-        let rest = Run { start: page(span.start), end: u128::MAX };
-        let run = self.offline.parts_of(rest).next().filter(|run| run.start == rest.start);
+        let first = page(span.start);
+        let Some(extent) = self.extent_of(Run::new(first, 1)) else { return };
+        let rest = Run { start: first, end: self.extents[extent].range.end };
+        let run = self.offline.parts_of(rest).next().filter(|run| run.start == first);
         if let Some(run) = run {
-            let nr_pages = u128::from(span.pages.0.max(1) - 1) % run.nr_pages() + 1;
-            span.pages.0 = clamp(if span.pages.0 % 4 == 0 { run.nr_pages() } else { nr_pages });
+            span.pages.0 = span.pages.0.clamp(1, clamp(run.nr_pages()));
         }
     }
 
