@@ -14,18 +14,20 @@
 use core::panic::AssertUnwindSafe;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::panic::catch_unwind;
-use std::sync::{Condvar, Mutex};
+use std::sync::Mutex;
 use std::thread;
 
 use devfolio::{
     Access, DirSlot, Directory, Entry, Failure, Folio, FolioInfo, GupError, GupTake, HoldError,
     Holder, Holding, Leaf, LeafReader, LeaseError, LeaseInfo, LeaseSlot, Leases, Life,
-    LongtermPins, MetaSize, Order, Park, ParkKey, Pfn, PfnRange, PgmapCore, PgmapOps, PinError,
-    PinKind, Policy, Revoke, RevokeSlot, RevokeWaitError, Rights, Tables, Tighten, Untold, Vpn,
-    VpnRange, gup_fast,
+    LongtermPins, MetaSize, Order, Park, Pfn, PfnRange, PgmapCore, PgmapOps, PinError, PinKind,
+    Policy, Revoke, RevokeSlot, RevokeWaitError, Rights, Tables, Tighten, Untold, Vpn, VpnRange,
+    gup_fast,
 };
+use sleepers::Sleepers;
 use world::{BLOCK, Static, bare, lines, range, refused};
 
+mod sleepers;
 #[path = "errors/world.rs"]
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod world;
@@ -42,29 +44,12 @@ enum Event {
 #[derive(Default)]
 struct Owner {
     log: Mutex<Vec<Event>>,
-    rings: Mutex<u64>,
-    condvar: Condvar,
+    sleepers: Sleepers,
 }
 
 impl Owner {
     fn take_log(&self) -> Vec<Event> {
         core::mem::take(&mut *self.log.lock().unwrap())
-    }
-}
-
-impl Park for Owner {
-    fn token(&self, _: ParkKey) -> u64 {
-        *self.rings.lock().unwrap()
-    }
-
-    fn park(&self, _: ParkKey, token: u64) {
-        let rings = self.rings.lock().unwrap();
-        drop(self.condvar.wait_while(rings, |rings| *rings == token).unwrap());
-    }
-
-    fn unpark_all(&self, _: ParkKey) {
-        *self.rings.lock().unwrap() += 1;
-        self.condvar.notify_all();
     }
 }
 
@@ -80,7 +65,7 @@ impl PgmapOps for Owner {
     }
 
     fn park(&self) -> &dyn Park {
-        self
+        &self.sleepers
     }
 }
 

@@ -14,7 +14,7 @@
 use core::panic::AssertUnwindSafe;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::panic::catch_unwind;
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
 use devfolio::{
@@ -22,8 +22,10 @@ use devfolio::{
     Life, LongtermPins, Order, Park, ParkKey, Pfn, PgmapCore, PgmapOps, PinKind, Policy,
     Revocation, Revoke, RevokeError, RevokeSlot, RevokeWaitError, Tables,
 };
+use sleepers::Sleepers;
 use world::{BLOCK, Plain, Static, bare, lines, range, refused, world_of};
 
+mod sleepers;
 #[path = "errors/world.rs"]
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod world;
@@ -287,24 +289,21 @@ fn a_holder_that_panics_leaves_no_range_closed_and_its_lease_ends() {
 struct Owner {
     leases: OnceLock<Table<Self>>,
     gone: Mutex<Vec<Revocation<'static, 'static, Self, &'static Holder>>>,
-    rings: Mutex<u64>,
-    condvar: Condvar,
+    sleepers: Sleepers,
     now: AtomicU64,
 }
 
 impl Park for Owner {
-    fn token(&self, _: ParkKey) -> u64 {
-        *self.rings.lock().unwrap()
+    fn token(&self, key: ParkKey) -> u64 {
+        self.sleepers.token(key)
     }
 
-    fn park(&self, _: ParkKey, token: u64) {
-        let rings = self.rings.lock().unwrap();
-        drop(self.condvar.wait_while(rings, |rings| *rings == token).unwrap());
+    fn park(&self, key: ParkKey, token: u64) {
+        self.sleepers.park(key, token);
     }
 
-    fn unpark_all(&self, _: ParkKey) {
-        *self.rings.lock().unwrap() += 1;
-        self.condvar.notify_all();
+    fn unpark_all(&self, key: ParkKey) {
+        self.sleepers.unpark_all(key);
     }
 
     fn now(&self) -> u64 {

@@ -12,37 +12,23 @@
 )]
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Condvar, Mutex};
+use std::sync::Mutex;
 use std::thread;
 
 use devfolio::{
     AllocError, Attach, ClaimError, CountError, ExtentAttrs, ExtentSlot, FolioInfo, FolioKind,
-    GetError, Life, MetaLine, MetaSize, Order, PageInfo, Park, ParkKey, Pfn, PfnRange, Pgmap,
-    PgmapOps, PinError, PinKind, Policy, RemoveError, Request, ReviveError, StillBusy, Tables,
+    GetError, Life, MetaLine, MetaSize, Order, PageInfo, Park, Pfn, PfnRange, Pgmap, PgmapOps,
+    PinError, PinKind, Policy, RemoveError, Request, ReviveError, StillBusy, Tables,
 };
+use sleepers::Sleepers;
+
+mod sleepers;
 
 /// Remembers what it is told; whoever waits really sleeps, so that a lost wake-up hangs the test.
 #[derive(Default)]
 struct Owner {
     gone: Mutex<Vec<FolioInfo>>,
-    rings: Mutex<u64>,
-    condvar: Condvar,
-}
-
-impl Park for Owner {
-    fn token(&self, _: ParkKey) -> u64 {
-        *self.rings.lock().unwrap()
-    }
-
-    fn park(&self, _: ParkKey, token: u64) {
-        let rings = self.rings.lock().unwrap();
-        drop(self.condvar.wait_while(rings, |rings| *rings == token).unwrap());
-    }
-
-    fn unpark_all(&self, _: ParkKey) {
-        *self.rings.lock().unwrap() += 1;
-        self.condvar.notify_all();
-    }
+    sleepers: Sleepers,
 }
 
 impl PgmapOps for Owner {
@@ -53,7 +39,7 @@ impl PgmapOps for Owner {
     }
 
     fn park(&self) -> &dyn Park {
-        self
+        &self.sleepers
     }
 }
 

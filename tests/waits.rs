@@ -13,6 +13,8 @@
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod world;
 
+mod sleepers;
+
 #[path = "waits/clock.rs"]
 mod clock;
 #[path = "waits/extents.rs"]

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use devfolio::{Order, Park, ParkKey, Pfn, Policy, Tables, WaitError};
+use devfolio::{Order, Park, ParkKey, Pfn, Policy, Sleep, Tables, WaitError};
 
 use crate::clock::{Reference, World, folio, pin, world};
 use crate::world::{Plain, attach, bare, range};
@@ -110,26 +110,33 @@ fn whoever_waits_is_woken_when_references_and_pins_are_gone_mappings_notwithstan
     waiter.wait_idle();
 }
 
-#[test]
-fn a_waiter_sleeps_without_the_lock_of_its_own() {
-    static LOCK: Mutex<u32> = Mutex::new(0);
+/// Waits for a folio with a pin, or for its range, and sleeps by what it is given.
+type WaitWithFn = fn(&Reference, &mut dyn FnMut(Sleep<'_>)) -> Result<(), WaitError>;
+
+pub fn assert_sleeps_without_its_lock(wait_fn: WaitWithFn) {
+    let lock: &'static Mutex<u32> = Box::leak(Box::default());
     let world = world();
     let waiter = folio(world, 0x1000, 0);
     let pinned = pin(&waiter);
     // Whoever has the pin needs the lock to let it go.
     world.ops().clock.at(6, move || {
-        *LOCK.try_lock().expect("the waiter holds its lock") += 1;
+        *lock.try_lock().expect("the waiter holds its lock") += 1;
         drop(pinned);
     });
-    let mut guard = Some(LOCK.lock().unwrap());
-    let waited = waiter.wait_idle_with(None, |sleep| {
+    let mut guard = Some(lock.lock().unwrap());
+    let waited = wait_fn(&waiter, &mut |sleep| {
         guard = None;
         sleep.sleep();
-        guard = Some(LOCK.lock().unwrap());
+        guard = Some(lock.lock().unwrap());
     });
     assert_eq!(waited, Ok(()));
     assert_eq!(guard.map(|nr| *nr), Some(1), "it comes back with the lock");
-    assert_eq!(waiter.wait_idle_with(None, |_| panic!("there is nothing to wait for")), Ok(()));
+    assert_eq!(wait_fn(&waiter, &mut |_| panic!("there is nothing to wait for")), Ok(()));
+}
+
+#[test]
+fn a_waiter_sleeps_without_the_lock_of_its_own() {
+    assert_sleeps_without_its_lock(|folio, sleep_fn| folio.wait_idle_with(None, sleep_fn));
 }
 
 #[test]

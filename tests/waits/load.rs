@@ -2,7 +2,7 @@
 
 use core::iter::repeat_with;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Barrier, Condvar, Mutex};
+use std::sync::Barrier;
 use std::thread;
 
 use devfolio::{
@@ -10,39 +10,38 @@ use devfolio::{
     Park, ParkKey, Pfn, PfnRange, Pgmap, PgmapOps, PinKind, Policy, Tables, UniqueFolio,
 };
 
+use crate::sleepers::Sleepers;
+
 const ROUNDS: u64 = 10_000;
 const NR_PAGES: u64 = 4;
 
-/// Sleeps on a condition of the host, without a limit: a wake-up that is lost hangs the test.
+/// Counts the ends that are said.
 #[derive(Default)]
-struct Sleepers {
-    token: Mutex<u64>,
-    condvar: Condvar,
+struct Ends {
+    sleepers: Sleepers,
     nr_ends: AtomicU64,
 }
 
-impl Park for Sleepers {
-    fn token(&self, _key: ParkKey) -> u64 {
-        *self.token.lock().unwrap()
+impl Park for Ends {
+    fn token(&self, key: ParkKey) -> u64 {
+        self.sleepers.token(key)
     }
 
-    fn park(&self, _key: ParkKey, token: u64) {
-        let now = self.token.lock().unwrap();
-        drop(self.condvar.wait_while(now, |now| *now == token).unwrap());
+    fn park(&self, key: ParkKey, token: u64) {
+        self.sleepers.park(key, token);
     }
 
     fn unpark_all(&self, key: ParkKey) {
         if key == ParkKey::Removal {
             self.nr_ends.fetch_add(1, Ordering::Relaxed);
         }
-        *self.token.lock().unwrap() += 1;
-        self.condvar.notify_all();
+        self.sleepers.unpark_all(key);
     }
 }
 
 #[derive(Default)]
 struct Owner {
-    sleepers: Sleepers,
+    ends: Ends,
     nr_live: AtomicU64,
 }
 
@@ -55,7 +54,7 @@ impl PgmapOps for Owner {
     }
 
     fn park(&self) -> &dyn Park {
-        &self.sleepers
+        &self.ends
     }
 }
 
@@ -123,7 +122,7 @@ fn ten_thousand_pgmaps_killed_under_load_are_drained_and_their_waiters_woken() {
                 nr_folios += worker.join().unwrap();
             }
         });
-        assert_eq!(pgmap.ops().sleepers.nr_ends.load(Ordering::Relaxed), 1, "ends in a round");
+        assert_eq!(pgmap.ops().ends.nr_ends.load(Ordering::Relaxed), 1, "ends in a round");
         pgmap.check().unwrap();
         assert_eq!(pgmap.stats().free_pages, NR_PAGES);
     }

@@ -1,12 +1,11 @@
 //! Waiting for the counts of a range.
 
-use std::sync::Mutex;
-
 use devfolio::{
     FolioInfo, HookContext, PageInfo, Park, ParkKey, Pfn, PfnRange, PgmapCore, Policy, WaitError,
 };
 
 use crate::clock::{Owner, Reference, folio, pin, world, world_of};
+use crate::folios::assert_sleeps_without_its_lock;
 use crate::world::range;
 
 type WaitFn = fn(&PgmapCore<Owner>, PfnRange, u64) -> Result<(), WaitError>;
@@ -129,20 +128,7 @@ fn a_folio_that_waits_for_its_hook_is_not_waited_for() {
 
 #[test]
 fn a_waiter_for_a_range_sleeps_without_the_lock_of_its_own() {
-    static LOCK: Mutex<u32> = Mutex::new(0);
-    let world = world();
-    let waiter = folio(world, 0x1000, 0);
-    let pinned = pin(&waiter);
-    // Whoever has the pin needs the lock to let it go.
-    world.ops().clock.at(6, move || {
-        *LOCK.try_lock().expect("the waiter holds its lock") += 1;
-        drop(pinned);
+    assert_sleeps_without_its_lock(|folio, sleep_fn| {
+        folio.pgmap().wait_unpinned_in_with(folio.range(), None, sleep_fn)
     });
-    let mut guard = Some(LOCK.lock().unwrap());
-    let waited = world.wait_unpinned_in_with(waiter.range(), None, |sleep| {
-        guard = None;
-        sleep.sleep();
-        guard = Some(LOCK.lock().unwrap());
-    });
-    assert_eq!((waited, guard.map(|nr| *nr)), (Ok(()), Some(1)));
 }
