@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::str::FromStr;
+use std::io::Write;
 use std::path::PathBuf;
 
 use devfolio::Order;
@@ -136,6 +137,24 @@ impl fmt::Display for ArgsError {
             }
         }
     }
+}
+
+/// Tells what a part of the demo takes, if that was asked for.
+///
+/// # Errors
+///
+/// Returns `refusal` if it was not.
+pub(crate) fn help(
+    words: &[String],
+    text: &str,
+    refusal: &str,
+    out: &mut dyn Write,
+) -> Result<bool, Box<dyn core::error::Error>> {
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        out.write_all(text.as_bytes())?;
+        return Ok(true);
+    }
+    Err(refusal.into())
 }
 
 /// Reads the command line without the program's name; `None` asks for help.

@@ -131,15 +131,16 @@ impl From<io::Error> for Failure {
 pub(crate) fn run(words: &[String], out: &mut dyn Write, style: Style) -> Result<bool, Failure> {
     // Cargo's alias ends with `--`, and so does the habit of those who type it once more.
     let words = words.strip_prefix(&["--".to_owned()]).unwrap_or(words);
-    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-    if let Some(("mmu", words)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        return mmu::run(words, out).map_err(|error| Failure::Mmu(error.to_string()));
-    }
-    if let Some(("pool", words)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        return pool::run(words, out).map_err(|error| Failure::Shared(error.to_string()));
-    }
-    if let Some(("plan", words)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        return release::run(words, out).map_err(|error| Failure::Shared(error.to_string()));
+    if let Some((part, words)) = words.split_first() {
+        match part.as_str() {
+            #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+            "mmu" => return mmu::run(words, out).map_err(|it| Failure::Mmu(it.to_string())),
+            "pool" => return pool::run(words, out).map_err(|it| Failure::Shared(it.to_string())),
+            "plan" => {
+                return release::run(words, out).map_err(|it| Failure::Shared(it.to_string()));
+            }
+            _ => {}
+        }
     }
     let Some(args) = args::parse(words).map_err(Failure::Args)? else {
         out.write_all(args::HELP.as_bytes())?;

@@ -113,11 +113,8 @@ pub(super) fn run(
     out: &mut dyn Write,
 ) -> Result<bool, Box<dyn core::error::Error>> {
     let Some(args) = parse(words) else {
-        if words.iter().any(|word| word == "--help" || word == "-h") {
-            out.write_all(HELP.as_bytes())?;
-            return Ok(true);
-        }
-        return Err("the pool knows no such options; `pool --help` tells more".into());
+        let refusal = "the pool knows no such options; `pool --help` tells more";
+        return super::args::help(words, HELP, refusal, out);
     };
     let range = PfnRange::new(Pfn::new(FIRST), POOL_PAGES)?;
     // A block more, because an extent may begin in the middle of a region.

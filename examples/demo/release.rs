@@ -137,11 +137,8 @@ pub(super) fn run(
     out: &mut dyn Write,
 ) -> Result<bool, Box<dyn core::error::Error>> {
     let Some(args) = parse(words) else {
-        if words.iter().any(|word| word == "--help" || word == "-h") {
-            out.write_all(HELP.as_bytes())?;
-            return Ok(true);
-        }
-        return Err("plans know no such options; `plan --help` tells more".into());
+        let refusal = "plans know no such options; `plan --help` tells more";
+        return super::args::help(words, HELP, refusal, out);
     };
     let generated_pages = args.pool_gib.unwrap_or(1024) * GIB_PAGES;
     let workload = match &args.trace {
