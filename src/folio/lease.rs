@@ -465,16 +465,9 @@ impl<'a, O: PgmapOps, R> Lease<'_, 'a, O, R> {
     /// lease, which would wait for itself.
     pub fn end_sync(&self) {
         self.end();
-        let park = self.at.pgmap.ops().park();
+        let is_told = || self.slot.0.flags() & TELLING != 0;
         let key = ParkKey::Lease(self.at.head);
-        // Ends: with the call of the holder, which ends the `park` that it meets.
-        loop {
-            let token = park.token(key);
-            if self.slot.0.flags() & TELLING == 0 {
-                return;
-            }
-            park.park(key, token);
-        }
+        self.at.pgmap.wait_for(key, None, || (!is_told()).then_some(()));
     }
 
     /// Ends the lease unless one of these flags is up; true if it did.

@@ -5,6 +5,7 @@ use core::fmt;
 use super::lease::{DEAD, ENDING, Grant, LeaseInfo, LeaseSlot, LeaseState, Leases, Revoke};
 use super::lease::{TELLING, TOLD, WAITED};
 use super::untold::Untold;
+use super::wait::Until;
 use crate::pgmap::{FolioInfo, PgmapOps};
 use crate::sync::{Ordering, Park, ParkKey, Visit, Visited, const_unless_loom, fence, has_passed};
 use crate::units::{Pfn, PfnRange};
@@ -311,10 +312,9 @@ impl<O: PgmapOps, R: Revoke> Revocation<'_, '_, O, R> {
 
     /// Has the end of a pin of the folio wake; false if it is not the first one any more.
     fn register_pin(&self, head: Pfn) -> bool {
-        let found = self.leases.pgmap.find(head).filter(|(at, _)| at.head == head);
         // What is there by now is looked at, not what was.
-        let is_pinned = |bits| FolioInfo::new(head, bits).pins != 0;
-        found.is_some_and(|(at, _)| at.word.register_waiter() && is_pinned(at.word.read()))
+        let found = self.leases.pgmap.find(head).filter(|(at, _)| at.head == head);
+        found.is_some_and(|(at, _)| at.register_for(Until::Unpinned))
     }
 
     /// Has the end of a lease wake; false if it has ended, and another one may have its slot.

@@ -102,7 +102,7 @@ impl<'t, 'a, O: PgmapOps, R: Revoke> Leases<'t, 'a, O, R> {
     /// Anywhere; takes no lock. Walks the folios, and the slots for each one that is pinned.
     /// `each_fn` may call anything in the crate; what it is called with may be stale.
     pub fn for_each_untold(&self, range: PfnRange, mut each_fn: impl FnMut(Untold)) {
-        self.pgmap.core().for_each_pinned(range, |folio| {
+        for folio in self.pgmap.core().pinned_in(range) {
             let FolioInfo { head, order, pins, .. } = folio;
             let mut nr_leases = 0_u32;
             self.for_each(PfnRange::block(head, Order::ZERO), |lease| {
@@ -113,7 +113,7 @@ impl<'t, 'a, O: PgmapOps, R: Revoke> Leases<'t, 'a, O, R> {
             if pins != 0 {
                 each_fn(Untold { head, order, pins });
             }
-        });
+        }
     }
 }
 

@@ -146,8 +146,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// Returns the first folio with pages of `range` that is in the way; `None` is behind all uses
     /// of the counts that are gone.
     fn first_in_way(&self, range: PfnRange, until: Until) -> Option<(FolioRef<'_, O>, FolioInfo)> {
-        for extent in self.core().extents() {
-            let Some(part) = extent.range().intersection(range) else { continue };
+        for (extent, part) in self.core().parts(range) {
             for found in extent.folios_in(part) {
                 let info = FolioInfo::new(found.head, found.bits);
                 if !until.is_met_in_range(&info) {
@@ -186,10 +185,8 @@ impl<O: PgmapOps> PgmapCore<O> {
                 return Err(WaitError::Deadline { info });
             }
             let token = park.token(at.key());
-            // Without a reference the folio may be gone by now.
-            let is_registered = at.word.register_waiter();
             last = Some(at.head);
-            if is_registered && at.is_in_way(until) || seeded!(RangeLooksOnce) {
+            if at.register_for(until) || seeded!(RangeLooksOnce) {
                 sleep_fn(Sleep::new(park, at.key(), token, deadline));
             }
         }
@@ -198,9 +195,11 @@ impl<O: PgmapOps> PgmapCore<O> {
 }
 
 impl<O: PgmapOps> FolioRef<'_, O> {
-    /// Returns whether the folio that is there now is in the way.
-    fn is_in_way(&self, until: Until) -> bool {
-        !until.is_met_in_range(&FolioInfo::new(self.head, self.word.read()))
+    /// Registers a waiter who has no reference, so that the folio may be gone by now; false if what
+    /// is there is not in the way.
+    pub(super) fn register_for(&self, until: Until) -> bool {
+        let is_met = || until.is_met_in_range(&FolioInfo::new(self.head, self.word.read()));
+        self.word.register_waiter() && !is_met()
     }
 }
 
@@ -224,9 +223,8 @@ impl<O: PgmapOps> Future for RangeWait<'_, O> {
         // Ends: a turn is repeated only when a folio that was in the way is not any more.
         while let Some((at, _)) = this.pgmap.first_in_way(this.range, this.until) {
             let token = park.token(at.key());
-            let is_registered = at.word.register_waiter();
             this.registered = Some(at.head);
-            if is_registered && at.is_in_way(this.until) {
+            if at.register_for(this.until) {
                 park.register_waker(at.key(), token, cx.waker());
                 return Poll::Pending;
             }

@@ -287,16 +287,8 @@ impl<'a, O: PgmapOps> Holding<'a, O> {
     pub fn detach_sync(self) {
         let pgmap = self.pgmap;
         drop(self);
-        let park = pgmap.ops.park();
-        // Ends: with the calls of the holder, each of which ends the `park` that it meets. The next
-        // holder comes only when they are over, and when it goes there is more to wait for.
-        loop {
-            let token = park.token(ParkKey::Holder);
-            if !pgmap.holder.0.is_leaving() {
-                return;
-            }
-            park.park(ParkKey::Holder, token);
-        }
+        // The next holder comes only when they are over, and its going is waited for, too.
+        pgmap.wait_for(ParkKey::Holder, None, || (!pgmap.holder.0.is_leaving()).then_some(()));
     }
 }
 

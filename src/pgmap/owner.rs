@@ -64,6 +64,11 @@ impl Core {
         self.extent_of(range.start()).filter(|extent| extent.range().contains_range(range))
     }
 
+    /// Yields the extents with pages of `range`, each with these pages.
+    pub(crate) fn parts(&self, range: PfnRange) -> impl Iterator<Item = (&Extent, PfnRange)> {
+        self.extents().filter_map(move |it| Some((it, it.range().intersection(range)?)))
+    }
+
     /// Returns the first extent that overlaps `range`.
     pub(crate) fn overlap(&self, range: PfnRange) -> Option<PfnRange> {
         self.extents().map(Extent::range).find(|extent| {

@@ -12,7 +12,7 @@ use spin::Mutex;
 use super::extent::{AddExtentError, Attach, Extent, ExtentAttrs, ExtentSlot};
 use super::folio_ref::FolioRef;
 use super::holder::{Holder, HolderCell};
-use super::life::End;
+use super::life::{End, Life};
 use super::ops::PgmapOps;
 use super::owner::{Core, PgmapCore, slot_named};
 use super::policy::Policy;
@@ -140,7 +140,7 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
         attach: Attach,
         private: &'m mut [MaybeUninit<O::Private>],
     ) -> Result<(), AddExtentError> {
-        self.add(range, attrs, (tables, attach), meta, private, false)
+        self.add(range, attrs, (tables, attach), meta, private, Life::Live)
     }
 
     /// Adds an extent that gives nothing out until [`PgmapCore::restore_extent`] opens it.
@@ -187,12 +187,13 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
         attach: Attach,
         private: &'m mut [MaybeUninit<O::Private>],
     ) -> Result<(), AddExtentError> {
-        self.add(range, attrs, (tables, attach), meta, private, true)?;
+        self.add(range, attrs, (tables, attach), meta, private, Life::Dying)?;
         // Nothing is in use, so this removal is complete until it is called off.
         self.settle();
         Ok(())
     }
 
+    /// Adds an extent whose life is this from the first moment on.
     fn add(
         &self,
         range: PfnRange,
@@ -200,7 +201,7 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
         (tables, attach): (Tables, Attach),
         meta: &'m mut [MetaLine],
         private: &'m mut [MaybeUninit<O::Private>],
-        is_closed: bool,
+        life: Life,
     ) -> Result<(), AddExtentError> {
         let mut lowest = self.core.attach.lock();
         self.check_extent(range, tables, meta.len(), private.len())?;
@@ -221,7 +222,7 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
         let extent = Extent { meta, attrs, private, slot: index, withheld, end: End::new() };
         extent.clear_withheld(is_trusted);
         extent.index().attach(attrs.contents == super::Contents::Zeroed);
-        if is_closed {
+        if life != Life::Live {
             // Seen by whoever finds the extent, since its name is written with release.
             extent.begin_end(&self.core);
         }

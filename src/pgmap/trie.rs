@@ -303,22 +303,16 @@ impl Core {
     ///
     /// Where a wide root leaves too few slots for what is below it, it is a narrow one.
     fn plant(&self, version: u64, lowest: u64) -> Option<()> {
-        let (mut nr, mut highest, mut first) = (1_u64, lowest, lowest);
-        // Ends: the list has no loop.
-        loop {
-            match self.above(highest)? {
-                0 => break,
-                above => highest = above,
-            }
-            (nr, first) = (nr.wrapping_add(1), first.min(highest));
-        }
-        if nr == 1 || NAME_MAX < self.names(lowest).max()? {
+        let names = self.names(lowest);
+        let (nr, highest) = (names.clone().count() as u64, names.clone().last()?);
+        let (first, last) = (names.clone().min()?, names.clone().max()?);
+        if nr == 1 || NAME_MAX < last {
             return None;
         }
         let nr_slots = (nr << SPARE_BITS).div_ceil(NODE_ENTRIES).next_power_of_two();
         let mut root = Run { first, bits: nr_slots.ilog2().min(ROOT_SLOTS_BITS_MAX).into() };
         // Ends: a run of one slot is there.
-        while self.names(lowest).filter(|&name| root.has(name)).count() as u64 != 1 << root.bits {
+        while names.clone().filter(|&name| root.has(name)).count() as u64 != 1 << root.bits {
             root.bits -= 1;
         }
         let shape = self.plant_below(root, lowest, highest);

@@ -113,7 +113,7 @@ impl<O: PgmapOps> PgmapCore<O> {
 
     /// Waits until `over_fn` has an answer, which whoever made it so says to those who wait for
     /// `key`; `None` at the deadline.
-    pub(super) fn wait_for<T>(
+    pub(crate) fn wait_for<T>(
         &self,
         key: ParkKey,
         deadline: Option<u64>,
