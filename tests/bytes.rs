@@ -29,7 +29,7 @@ fn any_page_number_has_the_answer_that_the_specification_gives() {
 
 #[test]
 fn hooks_that_do_anything_are_called_once_for_each_last_put() {
-    run_all(2_000, 300, subject::run_hook);
+    run_all(4_000, 300, subject::run_hook);
 }
 
 #[test]
