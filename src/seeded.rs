@@ -183,6 +183,10 @@ sequential {
     UnlinkLosesRest,
     /// a holder is not told that the device is gone
     GoneUntold,
+    /// a holder is not told that the device of a part is gone
+    PartGoneUntold,
+    /// pages are scrubbed on free although their device is gone
+    GoneScrubbed,
     /// a freeze that is refused leaks a reference
     RefusedFreezeLeaks,
     /// the word of a folio is written after its hook

@@ -19,7 +19,7 @@ use core::mem::ManuallyDrop;
 use super::handle::Folio;
 use crate::meta::Count;
 use crate::pgmap::{ClaimError, FolioRef, Migration, Move, PgmapCore, PgmapOps, UniqueFolio};
-use crate::units::{Order, PfnRange};
+use crate::units::{Order, Pfn, PfnRange};
 
 /// The stage of a [`Moving`] whose source is frozen.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +68,11 @@ pub enum MovingReason {
         /// The limit.
         max: u32,
     },
+    /// The device of the source is gone, so there is nothing to copy.
+    Gone {
+        /// The head of the source.
+        head: Pfn,
+    },
 }
 
 impl fmt::Display for MovingReason {
@@ -80,6 +85,7 @@ impl fmt::Display for MovingReason {
             Self::Refs { refs, max } => {
                 write!(f, "a folio with {refs} references where 1 to {max} can be")
             }
+            Self::Gone { head } => write!(f, "the device of folio {head} is gone"),
         }
     }
 }
@@ -169,6 +175,8 @@ impl<'a, O: PgmapOps> UniqueFolio<'a, O> {
             Some(MovingReason::Orders { from, to })
         } else if refs == 0 || max < refs {
             Some(MovingReason::Refs { refs, max })
+        } else if self.is_gone() {
+            Some(MovingReason::Gone { head: self.head() })
         } else {
             None
         };
@@ -435,6 +443,11 @@ impl<O: PgmapOps> PgmapCore<O> {
     fn run_move<'a, M: Migrate<'a, O>>(&'a self, planned: Move, migrate: &mut M) -> bool {
         if self.policy().migration == Migration::Refuse {
             migrate.stayed(planned, StepRefused::Moving(MovingReason::Refused), None);
+            return false;
+        }
+        if self.is_gone_of(planned.from, planned.order) {
+            let reason = MovingReason::Gone { head: planned.from };
+            migrate.stayed(planned, StepRefused::Moving(reason), None);
             return false;
         }
         let mut unused = match self.claim(planned.to, planned.order) {

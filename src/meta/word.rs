@@ -30,6 +30,7 @@ pub(crate) use restore::Counts;
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::Order;
 
+mod flags;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod outcome;
@@ -560,38 +561,5 @@ impl<'a> Word<'a> {
                 Err(now) => bits = Bits(now),
             }
         }
-    }
-
-    /// Refuses newcomers from now on, and returns whether they were refused before; the caller
-    /// holds a count.
-    pub(crate) fn close(self) -> bool {
-        // ORDERING: Relaxed. The flag rides on the word that newcomers exchange.
-        Bits(self.0.fetch_or(CLOSED, Ordering::Relaxed)).is_closed()
-    }
-
-    /// Admits newcomers again; the caller holds a count.
-    pub(crate) fn reopen(self) {
-        // ORDERING: Relaxed. The flag rides on the word that newcomers exchange.
-        self.0.fetch_and(!CLOSED, Ordering::Relaxed);
-    }
-
-    /// Registers a waiter; false if there is nothing to wait for.
-    pub(crate) fn register_waiter(self) -> bool {
-        let mut bits = self.read();
-        // Ends: a turn is repeated only when another transition succeeded, or by chance.
-        while bits.is_held() {
-            // ORDERING: Relaxed. Flag and counts share the word, so no decrement can miss it; the
-            // waiter looks again at the word and sleeps by the embedder's token.
-            match self.0.compare_exchange_weak(
-                bits.0,
-                bits.0 | WAITER,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return true,
-                Err(now) => bits = Bits(now),
-            }
-        }
-        false
     }
 }

@@ -290,7 +290,7 @@ const SHAPES: [&str; 20] = [
 ];
 
 /// What a history of extents consists of.
-const EXTENTS_OPS: [&str; 29] = [
+const EXTENTS_OPS: [&str; 30] = [
     "alloc",
     "alloc-with",
     "claim",
@@ -317,6 +317,7 @@ const EXTENTS_OPS: [&str; 29] = [
     "drain",
     "offline",
     "online",
+    "lose-pages",
     "attach-holder",
     "detach-holder",
     "migrate",

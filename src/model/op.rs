@@ -539,6 +539,11 @@ operations! {
         /// Which one.
         token: Token,
     }
+    /// Says that the device of pages is gone, while the rest of their extent stays.
+    LosePages = "lose-pages" * 2 {
+        /// The pages.
+        span: Span,
+    }
 }
 
 /// Why a line is no operation.

@@ -267,6 +267,8 @@ pub enum Failed {
     Leaving(PfnRange),
     /// The device of an extent is gone.
     Gone(PfnRange),
+    /// The device of a part of an extent is gone.
+    PagesGone(PfnRange),
     /// The pgmap is being removed.
     Killed,
 }

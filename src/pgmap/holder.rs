@@ -77,6 +77,11 @@ pub enum Failure {
         /// The extent.
         extent: PfnRange,
     },
+    /// The device of a part of an extent is gone without notice.
+    PagesGone {
+        /// The pages.
+        range: PfnRange,
+    },
     /// The whole pgmap is being removed.
     Killed,
 }

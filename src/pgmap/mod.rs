@@ -35,6 +35,7 @@ mod draw;
 mod extent;
 mod fill;
 mod folio_ref;
+mod gone;
 mod holder;
 mod image;
 mod info;

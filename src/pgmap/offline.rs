@@ -7,6 +7,8 @@
 
 use core::fmt;
 
+use spin::MutexGuard;
+
 use super::extent::Extent;
 use super::info::FolioInfo;
 use super::life::{Life, StillBusy};
@@ -164,10 +166,22 @@ impl<O: PgmapOps> PgmapCore<O> {
         }
         // Ends: the run is no longer online in the next look.
         while let Some(run) = extent.online_runs(range).next() {
-            if !chunks(run).all(|pages| extent.record(Entry { pages, kind: Kind::Offline })) {
+            if !chunks(run).all(|pages| extent.record(Entry::offline(pages))) {
                 break;
             }
         }
+        self.leave_free_space(extent, range, guard);
+        Ok(extent.offline_life(range))
+    }
+
+    /// Takes pages that were recorded out of free space, as far as they are there; ends the writing
+    /// of the list.
+    pub(super) fn leave_free_space(
+        &self,
+        extent: &Extent,
+        range: PfnRange,
+        guard: MutexGuard<'_, ()>,
+    ) {
         // ORDERING(poison): the pages are recorded before they are looked at.
         fence(Ordering::SeqCst);
         if !seeded!(OfflineFreeIgnored) {
@@ -179,7 +193,6 @@ impl<O: PgmapOps> PgmapCore<O> {
         self.core().shortages.fetch_add(1, Ordering::Relaxed);
         self.after_release();
         self.say_offline(extent);
-        Ok(extent.offline_life(range))
     }
 
     /// Takes pages back from the device: those that are offline are free from now on, those that
@@ -328,15 +341,24 @@ impl<O: PgmapOps> PgmapCore<O> {
 impl Extent {
     /// Yields the runs of `range` that are not to be offline.
     fn online_runs(&self, range: PfnRange) -> impl Iterator<Item = PfnRange> + '_ {
+        self.runs_without(range, Entry::is_offline)
+    }
+
+    /// Yields the runs of `range` that are not in such entries.
+    pub(super) fn runs_without(
+        &self,
+        range: PfnRange,
+        is_fn: fn(&Entry) -> bool,
+    ) -> impl Iterator<Item = PfnRange> + '_ {
         let mut rest = Some(range);
         core::iter::from_fn(move || {
             // Ends: `rest` shrinks on every turn, or a run is found.
             loop {
                 let from = rest?;
-                let Some(offline) = self.first_offline(from) else { return rest.take() };
-                let behind = offline.last().checked_add(1);
+                let Some(without) = self.first_run(from, is_fn) else { return rest.take() };
+                let behind = without.last().checked_add(1);
                 rest = behind.and_then(|pfn| PfnRange::between(pfn, range.last()));
-                let before = offline.start().checked_sub(1);
+                let before = without.start().checked_sub(1);
                 let run = before.and_then(|last| PfnRange::between(from.start(), last));
                 if run.is_some() {
                     return run;
@@ -345,7 +367,7 @@ impl Extent {
         })
     }
 
-    fn offline_life(&self, range: PfnRange) -> Life {
+    pub(super) fn offline_life(&self, range: PfnRange) -> Life {
         if self.online_runs(range).next().is_some() {
             // Unless somebody is cutting an entry at this moment, of which a part seems to be gone.
             match self.withheld.try_lock() {
@@ -399,20 +421,30 @@ impl Extent {
     }
 }
 
+impl Entry {
+    const fn offline(pages: PfnRange) -> Self {
+        Self { pages, kind: Kind::Offline, is_gone: false }
+    }
+
+    pub(super) fn is_offline(&self) -> bool {
+        self.kind == Kind::Offline
+    }
+}
+
 /// Returns whether an entry has pages of `range` that are to be offline.
-fn is_met(entry: Entry, range: PfnRange) -> bool {
+pub(super) fn is_met(entry: Entry, range: PfnRange) -> bool {
     entry.kind == Kind::Offline && entry.pages.overlaps(range)
 }
 
 /// Yields what stays of an entry when the pages of `range` are online.
-fn around(entry: Entry, range: PfnRange) -> impl Iterator<Item = Entry> {
+pub(super) fn around(entry: Entry, range: PfnRange) -> impl Iterator<Item = Entry> {
     let is_cut = is_met(entry, range) && !seeded!(OnlineTakesAll);
     let rest = entry.pages.around(range).into_iter().flatten().filter(move |_| is_cut);
     rest.flat_map(chunks).map(move |pages| Entry { pages, ..entry })
 }
 
 /// Cuts a run into powers of two, the largest first: what an entry of the list can name.
-fn chunks(run: PfnRange) -> impl Iterator<Item = PfnRange> {
+pub(super) fn chunks(run: PfnRange) -> impl Iterator<Item = PfnRange> {
     let mut rest = Some(run);
     core::iter::from_fn(move || {
         let run = rest?;

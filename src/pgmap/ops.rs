@@ -132,15 +132,17 @@ pub trait PgmapOps: Sync + Sized {
         let _ = (pfn, folio);
     }
 
-    /// Is told of a folio in use whose device is gone: its contents are out of reach, its counts
-    /// are as good as before.
+    /// Is told of a folio in use whose device is gone, or that of a part of it, as
+    /// [`PgmapCore::is_gone`] says of each page: contents are out of reach, counts are as good as
+    /// before.
     ///
     /// `folio` is stale by now. What is left to the owner is to get rid of mappings, pins and
     /// references. Mirrors `notify_failure` of a whole device, which in Linux one file system has.
     ///
     /// # Context
     ///
-    /// Runs in the context of [`PgmapCore::surprise_remove_extent`].
+    /// Runs in the context of [`PgmapCore::surprise_remove_extent`], or of
+    /// [`PgmapCore::surprise_offline`].
     fn folio_gone(&self, folio: FolioInfo) {
         let _ = folio;
     }

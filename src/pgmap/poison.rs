@@ -252,7 +252,8 @@ impl<O: PgmapOps> PgmapCore<O> {
 impl Entry {
     /// Returns the entry of a bad page.
     pub(super) const fn bad(pfn: Pfn) -> Self {
-        Self { pages: PfnRange::block(pfn, Order::ZERO), kind: Kind::Poisoned }
+        let pages = PfnRange::block(pfn, Order::ZERO);
+        Self { pages, kind: Kind::Poisoned, is_gone: false }
     }
 }
 

@@ -198,15 +198,6 @@ impl<O: PgmapOps> PgmapCore<O> {
         Some(self.core.extent_of(pfn)?.end.life())
     }
 
-    /// Returns whether the device behind the page is gone: its contents must not be touched.
-    ///
-    /// # Context
-    ///
-    /// Anywhere; takes no lock.
-    pub fn is_gone(&self, pfn: Pfn) -> bool {
-        self.core.extent_of(pfn).is_some_and(|extent| extent.end.is_gone())
-    }
-
     /// Says what keeps the extent that has `pfn` from being drained; `Ok` if nothing does.
     ///
     /// # Errors

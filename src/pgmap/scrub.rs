@@ -179,12 +179,13 @@ impl<O: PgmapOps> PgmapCore<O> {
 
     /// Scrubs a folio that goes back; false if it has gone elsewhere.
     ///
-    /// Nobody is to write to one with a bad page, so it goes back dirty, and its healthy pages are
-    /// scrubbed when they are asked for.
+    /// Nobody is to write to one with a bad page, or with one whose device is gone, so it goes back
+    /// dirty, and its healthy pages are scrubbed when they are asked for.
     #[cold]
     #[inline(never)]
     pub(super) fn scrub_idle<'a>(&'a self, at: FolioRef<'a, O>, order: Order) -> bool {
-        if at.extent.has_bad_of(at.head, order) {
+        let is_gone = at.extent.is_gone_of(at.head, order) && !seeded!(GoneScrubbed);
+        if is_gone || at.extent.has_bad_of(at.head, order) {
             self.dissolve(at, order, After::Dirty);
             return false;
         }

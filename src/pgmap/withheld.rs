@@ -32,8 +32,9 @@ const RETRIES: usize = 64;
 
 /// Where an entry says how many pages it has: log2 of them. Offsets are below 2^38.
 const LEN_SHIFT: u32 = 48;
-/// In an entry, that its pages are offline rather than bad.
+/// In an entry, that its pages are offline rather than bad, and that their device is gone.
 const OFFLINE: u64 = 1 << 63;
+const GONE: u64 = 1 << 62;
 
 /// What an extent knows of the pages that it withholds, beside their list.
 #[derive(Debug)]
@@ -70,6 +71,8 @@ pub(super) struct Entry {
     pub(super) pages: PfnRange,
     /// [`Kind::Poisoned`], or [`Kind::Offline`].
     pub(super) kind: Kind,
+    /// Whether the device of pages that are offline is gone.
+    pub(super) is_gone: bool,
 }
 
 /// Pages that are to be parked together, and why.
@@ -161,14 +164,14 @@ impl Extent {
         // ORDERING(poison): Acquire half: whoever finds an entry erased finds what was recorded in
         // its place. The fences of the edge are the callers'.
         let raw = word.load(Ordering::Acquire);
-        let len = raw & !OFFLINE;
+        let len = raw & !(OFFLINE | GONE);
         let offset = (raw & ((1 << LEN_SHIFT) - 1)).checked_sub(1)?;
-        let (len, is_offline) = (len >> LEN_SHIFT, raw & OFFLINE != 0);
+        let (len, is_offline, is_gone) = (len >> LEN_SHIFT, raw & OFFLINE != 0, raw & GONE != 0);
         let nr_pages = 1_u64.checked_shl(u32::try_from(len).ok()?)?;
         let pages = PfnRange::new(self.range().start().checked_add(offset)?, nr_pages).ok()?;
         let kind = if is_offline { Kind::Offline } else { Kind::Poisoned };
-        (self.range().contains_range(pages) && (is_offline || nr_pages == 1))
-            .then_some(Entry { pages, kind })
+        let is_right = self.range().contains_range(pages) && (is_offline || nr_pages == 1);
+        (is_right && (is_offline || !is_gone)).then_some(Entry { pages, kind, is_gone })
     }
 
     /// Yields the entries of the list, in no order.
@@ -184,12 +187,18 @@ impl Extent {
 
     /// Returns the first run of pages of `range` that are offline, bad ones among them included.
     pub(super) fn first_offline(&self, range: PfnRange) -> Option<PfnRange> {
-        let start = self.first_of(Kind::Offline, range)?;
+        self.first_run(range, Entry::is_offline)
+    }
+
+    /// Returns the first run of pages of `range` that are in such entries.
+    pub(super) fn first_run(&self, range: PfnRange, is_fn: fn(&Entry) -> bool) -> Option<PfnRange> {
+        let entries = self.entries().filter(is_fn);
+        let start = entries.filter_map(|it| Some(it.pages.intersection(range)?.start())).min()?;
         let mut last = start;
         let mut next = Some(start);
         // Ends: `next` grows on every turn, up to the end of the range.
         while let Some(pfn) = next {
-            let mut entries = self.entries().filter(|entry| entry.kind == Kind::Offline);
+            let mut entries = self.entries().filter(is_fn);
             let Some(entry) = entries.find(|entry| entry.pages.contains(pfn)) else { break };
             last = entry.pages.last().min(range.last());
             next = last.checked_add(1).filter(|&next| next <= range.last());
@@ -230,9 +239,10 @@ impl Extent {
         let Some(word) = self.meta.list_words().find(is_empty) else { return false };
         let offset = entry.pages.start().offset_from(self.range().start()).unwrap_or(0);
         let len = u64::from(entry.pages.nr_pages().trailing_zeros()) << LEN_SHIFT;
-        let offline = if entry.kind == Kind::Offline { OFFLINE } else { 0 };
+        let offline = if entry.is_offline() { OFFLINE } else { 0 };
+        let gone = if entry.is_gone { GONE } else { 0 };
         // ORDERING(poison): Relaxed, in front of the caller's fence.
-        word.store(offset.wrapping_add(1) | len | offline, Ordering::Relaxed);
+        word.store(offset.wrapping_add(1) | len | offline | gone, Ordering::Relaxed);
         // ORDERING(poison): Relaxed, as above.
         self.withheld.regions.fetch_or(region_bits(entry.pages), Ordering::Relaxed);
         true
@@ -534,7 +544,7 @@ impl Extent {
     }
 
     fn check_entry(&self, entry: Entry) -> Result<(), CheckError> {
-        let Entry { pages, kind } = entry;
+        let Entry { pages, kind, .. } = entry;
         let same_kind = self.entries().filter(|other| other.kind == kind);
         let is_alone = same_kind.filter(|other| other.pages.overlaps(pages)).count() == 1;
         let is_marked = region_bits(pages) & !region_bits_of(self) == 0;

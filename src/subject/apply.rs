@@ -80,6 +80,7 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
             Op::Unpoison { at } => self.unpoison(at),
             Op::Offline { span } => self.offline(span),
             Op::Online { span } => self.online(span),
+            Op::LosePages { span } => self.lose_pages(span),
             Op::Kill {} => {
                 self.pgmap.kill();
                 Ok(Outcome::Done)

@@ -18,6 +18,7 @@ impl<D: Data> Holder<Owner<D>> for Listener {
             }
             Failure::Leaving { extent } => Failed::Leaving(extent),
             Failure::Gone { extent } => Failed::Gone(extent),
+            Failure::PagesGone { range } => Failed::PagesGone(range),
             Failure::Killed => Failed::Killed,
         };
         pgmap.ops().note(HookEvent::Told(failed));

@@ -30,8 +30,8 @@ use crate::pgmap::{
 };
 use crate::units::{Order, Pfn, PfnRange};
 
-/// No whole numbers of blocks; the large one is enough for the longest chain, and takes ten times as
-/// long to be looked at, so that most bytes mean the other.
+/// No whole numbers of blocks; the large one is enough for the longest chain, and takes ten times
+/// as long to be looked at, so that most bytes mean the other.
 const NR_PAGES: u64 = 1_131;
 const NR_PAGES_MAX: u64 = 10_300;
 /// The large world is one of so many.

@@ -5,7 +5,7 @@ use super::refusal::Refuses;
 use super::table::Held;
 use super::words::pfn_of;
 use super::{Data, Owner, PgmapSubject, raw};
-use crate::folio::{Folio, Migrate, RawFolio, StepRefused};
+use crate::folio::{Folio, Migrate, MovingReason, RawFolio, StepRefused};
 use crate::model::{At, Count, Outcome, Refusal, Token};
 use crate::pgmap::{Move, UniqueFolio};
 use crate::units::{Order, PfnRange};
@@ -68,6 +68,7 @@ impl<'p, D: Data> Migrate<'p, Owner<D>> for Holder<'p, D> {
         self.outcome = Some(match (why, has_folio) {
             (StepRefused::Claim(error), false) => Err(error.refusal()),
             (StepRefused::NotFrozen, false) => Ok(Outcome::CalledOff),
+            (StepRefused::Moving(MovingReason::Gone { .. }), false) => Err(Refusal::Gone),
             (StepRefused::Copy(2) | StepRefused::Rehome(3), true) if is_there => {
                 Ok(Outcome::CalledOff)
             }
@@ -110,6 +111,10 @@ impl<D: Data> PgmapSubject<'_, '_, D> {
 
     /// Begins a move and calls it off before anybody has written to the destination.
     fn call_off(&self, planned: Move, raw_refs: u32) -> Try {
+        if self.pgmap.is_gone_of(planned.from, planned.order) {
+            // The first step would say so, too late for who has raw references.
+            return Err(Refusal::Gone);
+        }
         let target = self.pgmap.claim(planned.to, planned.order).map_err(|it| it.refusal())?;
         let held = RawFolio::from_u64(planned.from.as_u64());
         let folio = raw::folio(self.pgmap, held).ok_or(LOST)?;

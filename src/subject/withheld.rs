@@ -40,6 +40,20 @@ impl<D: Data> PgmapSubject<'_, '_, D> {
     pub(super) fn offline(&self, span: Span) -> Try {
         let range = range_of(span)?;
         let life = self.pgmap.offline(range).map_err(|it| it.refusal())?;
+        self.show_offline(range, life)
+    }
+
+    /// Says that the device of pages is gone, which their ends have to show.
+    pub(super) fn lose_pages(&self, span: Span) -> Try {
+        let range = range_of(span)?;
+        let life = self.pgmap.surprise_offline(range).map_err(|it| it.refusal())?;
+        if !self.pgmap.is_gone(range.start()) || !self.pgmap.is_gone(range.last()) {
+            return Err(Refusal::Other);
+        }
+        self.show_offline(range, life)
+    }
+
+    fn show_offline(&self, range: PfnRange, life: Life) -> Try {
         let (mut busy, mut named) = (Vec::new(), Vec::new());
         self.pgmap.for_each_busy_in(range, |it| busy.extend(it.folio));
         self.pgmap.for_each_folio(|folio| {

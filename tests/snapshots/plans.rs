@@ -82,6 +82,9 @@ fn moves() {
         MovingReason::Orders { from, to } =>
             "Orders { from: Order(3), to: Order(9) }",
             "a folio of order 3 is no copy of one of order 9";
+        MovingReason::Gone { head: PFN } =>
+            "Gone { head: Pfn(0x42) }",
+            "the device of folio 0x42 is gone";
         MovingReason::Refs { refs: 7, max: 6 } =>
             "Refs { refs: 7, max: 6 }",
             "a folio with 7 references where 1 to 6 can be";

@@ -247,12 +247,11 @@ impl CapacityTarget for Device<'_, '_> {
         let attrs = ExtentAttrs { tag: record.tag, ..ExtentAttrs::NEW };
         // What an extent before left in there means nothing.
         let pages = record.pages;
-        let added = self.pgmap.add_extent(pages, attrs, TABLES, lines, Attach::Clear);
+        // Closed until the group is there.
+        let added =
+            self.pgmap.add_closed_extent(pages, attrs, TABLES, lines, Attach::Clear, &mut []);
         self.extents.push(pages);
         self.expect("start", pages, added);
-        // Closed until the group is there. Nobody allocates meanwhile: hosts have one thread.
-        let closed = self.pgmap.remove_extent(pages.start());
-        self.expect("closing", pages, closed);
         Ok(())
     }
 
@@ -316,10 +315,8 @@ impl CapacityTarget for Device<'_, '_> {
 
     fn revoke(&mut self, pages: PfnRange) {
         if !self.is_whole(pages) {
-            let mut told = Vec::new();
-            self.pgmap.for_each_busy_in(pages, |busy| told.extend(busy.folio));
-            let begun = self.pgmap.offline(pages);
-            self.told.push((pages, told));
+            let begun = self.pgmap.surprise_offline(pages);
+            self.told.push((pages, self.pgmap.ops().take_gone()));
             self.leaving.push(pages);
             return self.expect("surprise of a part", pages, begun);
         }

@@ -1,4 +1,4 @@
-//! Shims of plans and of moves.
+//! Shims of plans and of moves, and of pages that are gone.
 
 use devfolio::*;
 
@@ -37,6 +37,19 @@ impl Migrate<'static, Owner> for Mover {
 }
 
 super::shims! {
+    /// Shim of `PgmapCore::surprise_offline`.
+    fn shim_pgmap_core_surprise_offline(
+        pgmap: Core,
+        range: PfnRange,
+    ) -> Result<Life, OfflineError> {
+        pgmap.surprise_offline(range)
+    }
+
+    /// Shim of `UniqueFolio::is_gone`.
+    fn shim_unique_folio_is_gone(folio: &Unique) -> bool {
+        folio.is_gone()
+    }
+
     /// Shim of `PgmapCore::plan_release`.
     fn shim_pgmap_core_plan_release(
         pgmap: Core,

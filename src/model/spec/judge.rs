@@ -196,6 +196,7 @@ impl Spec {
             Op::Unpoison { at } => self.unpoison(at),
             Op::Offline { span } => self.offline(span),
             Op::Online { span } => self.online(span),
+            Op::LosePages { span } => self.lose_pages(span, seen),
             Op::Lease { .. }
             | Op::EndLease { .. }
             | Op::ConvertPin { .. }
@@ -236,6 +237,7 @@ fn unsayable(op: &Op) -> Vec<Refusal> {
         | Op::ReleasePart { span, .. }
         | Op::Offline { span }
         | Op::Online { span }
+        | Op::LosePages { span }
         | Op::AddExtent { span, .. }
         | Op::Revoke { span } => spans = Some(span),
         _ => {}

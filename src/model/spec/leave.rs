@@ -79,6 +79,7 @@ impl Spec {
         self.folios.retain(|&head, _| !range.contains(head));
         self.bad.retain(|&page| !range.contains(page));
         self.offline.remove(range);
+        self.gone.remove(range);
         self.entries.retain(|entry| !range.covers(*entry));
         self.clean.remove(range);
         self.sure.remove(range);
@@ -114,7 +115,9 @@ impl Spec {
 
     /// Returns all extents, in the order in which they were added.
     pub(in super::super) fn extent_views(&self) -> alloc::vec::Vec<ExtentView> {
-        let view = |&Extent { range, life, is_gone, .. }: &Extent| {
+        let view = |&Extent { range, life, .. }: &Extent| {
+            // A subject is asked for the first page.
+            let is_gone = self.is_gone(Run::new(range.start, 1));
             Some(ExtentView { range: named(range)?, life, is_gone })
         };
         self.extents.iter().filter_map(view).collect()

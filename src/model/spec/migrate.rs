@@ -1,9 +1,9 @@
 //! Moves: a folio that leaves one place and is at another, with all that it had.
 
 use super::super::field::{AnyOrder, At, Count, Token};
-use super::super::outcome::{FolioKind, Outcome};
+use super::super::outcome::{FolioKind, Outcome, Refusal};
 use super::super::runs::pfn;
-use super::judge::{Answer, Seen, Step};
+use super::judge::{Answer, Seen, Step, refuse};
 use super::request::page;
 use super::{Clean, Counts, Folio, Handle, Spec};
 
@@ -18,6 +18,9 @@ impl Spec {
     ) -> Step {
         let head = self.counted(token)?;
         let folio = *self.folio(head);
+        if self.is_gone(self.run_of(head)) {
+            return refuse(Refusal::Gone);
+        }
         let (to, clean, sure) = (page(at), self.clean.clone(), self.sure.clone());
         let nr_answers = self.answers.len();
         match self.claim(at, AnyOrder(folio.order.as_u8()), seen)? {

@@ -68,6 +68,8 @@ pub struct Spec {
     bad: BTreeSet<u128>,
     /// The pages that are offline, or are to be.
     offline: RunSet,
+    /// Those of them whose device is gone.
+    gone: RunSet,
     /// What the lists of the extents say of them: runs of a power of two.
     entries: Vec<Run>,
     /// The outstanding handles; a token is an index.
@@ -166,6 +168,7 @@ impl Spec {
             sure: RunSet::default(),
             bad: BTreeSet::new(),
             offline: RunSet::default(),
+            gone: RunSet::default(),
             entries: Vec::new(),
             handles: Vec::new(),
             script: VecDeque::new(),

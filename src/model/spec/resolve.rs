@@ -201,7 +201,7 @@ impl Spec {
 
     fn resolve_shape(&self, op: &mut Op) -> Option<()> {
         match op {
-            Op::Offline { span } => self.resolve_span(span),
+            Op::Offline { span } | Op::LosePages { span } => self.resolve_span(span),
             Op::Online { span } => self.resolve_online(span),
             Op::DetachHolder {} => drop(self.holder?),
             Op::Split { token, order } => {

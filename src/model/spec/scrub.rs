@@ -171,8 +171,9 @@ impl Spec {
     /// Gives the pages of an exclusive folio back, of which nobody says that they are zero.
     pub(super) fn free_dirty(&mut self, head: u128, seen: &mut Seen<'_>) -> Result<(), String> {
         let run = self.run_of(head);
-        // Nobody writes to a folio with a bad page.
-        if self.policy.scrub != ScrubPolicy::OnFree || self.bad_in(run).is_some() {
+        // Nobody writes to a folio with a bad page, or with one whose device is gone.
+        let is_out_of_reach = self.bad_in(run).is_some() || self.is_gone(run);
+        if self.policy.scrub != ScrubPolicy::OnFree || is_out_of_reach {
             self.free(head, Clean::No);
             return Ok(());
         }

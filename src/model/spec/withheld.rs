@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use super::super::field::{At, Span};
 use super::super::outcome::{Failed, FolioKind, HookEvent, Refusal};
 use super::super::runs::{Run, pfn};
+use super::extent::is_busy;
+use super::holder::named;
 use super::judge::{Seen, Step, done, refuse};
 use super::request::{page, run};
 use super::space::BLOCK;
@@ -97,18 +99,14 @@ impl Spec {
         }
         let (met, others): (Vec<Run>, Vec<Run>) =
             self.entries.iter().partition(|entry| entry.overlaps(range));
-        let around = |entry: Run| {
-            let before = (entry.start < range.start).then(|| between(entry.start, range.start));
-            let behind = (range.end < entry.end).then(|| between(range.end, entry.end));
-            before.into_iter().chain(behind).flat_map(powers)
-        };
-        let rest: Vec<Run> = met.into_iter().flat_map(around).collect();
+        let rest: Vec<Run> = met.into_iter().flat_map(|it| around(it, range)).collect();
         if self.room_in(extent) < rest.len() {
             return refuse(Refusal::NoRoom);
         }
         self.entries = others;
         self.entries.extend(rest);
         self.offline.remove(range);
+        self.gone.remove(range);
         let parked: Vec<u128> = self
             .folios
             .iter()
@@ -120,6 +118,56 @@ impl Spec {
             self.free(head, Clean::No);
         }
         done()
+    }
+
+    /// Says that the device of pages is gone: they are offline, and whoever holds them is told.
+    pub(super) fn lose_pages(&mut self, span: Span, seen: &mut Seen<'_>) -> Step {
+        let Some((range, extent)) = self.run_inside(span) else {
+            return refuse(Refusal::Outside);
+        };
+        // An entry whose pages are gone stays as it is; others are cut where they meet the range.
+        let is_cut = |entry: &Run| entry.overlaps(range) && !self.is_lost(*entry);
+        let (met, others): (Vec<Run>, Vec<Run>) = self.entries.iter().partition(|it| is_cut(it));
+        let mut rest: Vec<Run> = met.into_iter().flat_map(|it| around(it, range)).collect();
+        let mut lost = super::super::runs::RunSet::default();
+        lost.insert(range);
+        for part in self.gone.parts_of(range).collect::<Vec<_>>() {
+            lost.remove(part);
+        }
+        rest.extend(lost.parts_of(range).flat_map(powers));
+        if self.room_in(extent) < rest.len() {
+            return refuse(Refusal::NoRoom);
+        }
+        self.entries = others;
+        self.entries.extend(rest);
+        self.offline.insert(range);
+        self.gone.insert(range);
+        self.withhold(range);
+        if lost.nr_pages() == 0 {
+            return done();
+        }
+        let mut met: Vec<u128> = self.folios.keys().copied().collect();
+        met.retain(|&head| self.run_of(head).overlaps(range) && is_busy(&self.folios[&head]));
+        for &head in &met {
+            let folio = self.folio(head);
+            folio.closed |= folio.kind == FolioKind::Live;
+        }
+        self.tell(Failed::PagesGone(named(range).ok_or("no pages")?), seen)?;
+        for head in met {
+            seen.event(HookEvent::Gone { head: pfn(head) })?;
+        }
+        done()
+    }
+
+    /// Returns whether the device of any of the pages is gone.
+    pub(in super::super) fn is_gone(&self, run: Run) -> bool {
+        let is_whole = |it: &super::Extent| it.is_gone && it.range.overlaps(run);
+        self.extents.iter().any(is_whole) || self.is_lost(run)
+    }
+
+    /// Returns whether any of the pages were lost as a part of their extent.
+    fn is_lost(&self, run: Run) -> bool {
+        self.gone.parts_of(run).next().is_some()
     }
 
     /// Returns the pages, and the extent that has them all.
@@ -202,6 +250,13 @@ pub(super) fn is_withheld(kind: FolioKind) -> bool {
 
 fn between(start: u128, end: u128) -> Run {
     Run::new(start, end - start)
+}
+
+/// Yields what is left of an entry without the pages of `range`.
+fn around(entry: Run, range: Run) -> impl Iterator<Item = Run> {
+    let before = (entry.start < range.start).then(|| between(entry.start, range.start));
+    let behind = (range.end < entry.end).then(|| between(range.end, entry.end));
+    before.into_iter().chain(behind).flat_map(powers)
 }
 
 /// Cuts a run into powers of two, the largest first.
