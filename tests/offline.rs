@@ -302,6 +302,9 @@ fn two_threads_never_get_a_page_that_has_left() {
                             let pages = &gone[first..first + pages.nr_pages() as usize];
                             assert!(!pages.iter().any(|page| page.load(Ordering::Acquire)));
                             held.push(folio);
+                        } else if !held.is_empty() {
+                            // The two of them may have all the pages there are.
+                            held.swap_remove(0).release();
                         }
                         if held.len() > 3 {
                             held.swap_remove(next(&mut seed) as usize % held.len()).release();
