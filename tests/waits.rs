@@ -15,6 +15,8 @@ mod world;
 
 mod sleepers;
 
+#[path = "waits/between.rs"]
+mod between;
 #[path = "waits/clock.rs"]
 mod clock;
 #[path = "waits/extents.rs"]

@@ -314,7 +314,7 @@ impl<O: PgmapOps, R: Revoke> Revocation<'_, '_, O, R> {
     fn register_pin(&self, head: Pfn) -> bool {
         // What is there by now is looked at, not what was.
         let found = self.leases.pgmap.find(head).filter(|(at, _)| at.head == head);
-        found.is_some_and(|(at, _)| at.register_for(Until::Unpinned))
+        found.is_some_and(|(at, _)| at.register_for(Until::Unpinned, self.range))
     }
 
     /// Has the end of a lease wake; false if it has ended, and another one may have its slot.

@@ -186,7 +186,7 @@ impl<O: PgmapOps> PgmapCore<O> {
             }
             let token = park.token(at.key());
             last = Some(at.head);
-            if at.register_for(until) || seeded!(RangeLooksOnce) {
+            if at.register_for(until, range) || seeded!(RangeLooksOnce) {
                 sleep_fn(Sleep::new(park, at.key(), token, deadline));
             }
         }
@@ -196,10 +196,14 @@ impl<O: PgmapOps> PgmapCore<O> {
 
 impl<O: PgmapOps> FolioRef<'_, O> {
     /// Registers a waiter who has no reference, so that the folio may be gone by now; false if what
-    /// is there is not in the way.
-    pub(super) fn register_for(&self, until: Until) -> bool {
-        let is_met = || until.is_met_in_range(&FolioInfo::new(self.head, self.word.read()));
-        self.word.register_waiter() && !is_met()
+    /// is there is not in the way. It may be another folio, with fewer pages.
+    pub(super) fn register_for(&self, until: Until, range: PfnRange) -> bool {
+        let is_in_way = || {
+            let info = FolioInfo::new(self.head, self.word.read());
+            let is_met = PfnRange::block(info.head, info.order).overlaps(range);
+            (is_met || seeded!(RangeWaitsOutside)) && !until.is_met_in_range(&info)
+        };
+        self.word.register_waiter() && is_in_way()
     }
 }
 
@@ -224,7 +228,7 @@ impl<O: PgmapOps> Future for RangeWait<'_, O> {
         while let Some((at, _)) = this.pgmap.first_in_way(this.range, this.until) {
             let token = park.token(at.key());
             this.registered = Some(at.head);
-            if at.register_for(this.until) {
+            if at.register_for(this.until, this.range) {
                 park.register_waker(at.key(), token, cx.waker());
                 return Poll::Pending;
             }

@@ -16,7 +16,7 @@
 //! | edge | release half | acquire half | what it carries |
 //! |------|--------------|--------------|-----------------|
 //! | `publish` | [`Word::publish`], [`Word::restore`], [`Word::park`] | [`Word::add`], [`Word::revive`], [`Word::claim`] | the set-up of a folio happens before anybody finds it by its page |
-//! | `use-before-free` | every decrement | the last decrement, [`Word::try_freeze`] | all uses of a folio happen before its owner has it alone |
+//! | `use-before-free` | every decrement, [`Word::try_freeze`] | the last decrement, [`Word::try_freeze`] | all uses of a folio happen before its owner has it alone |
 //!
 //! Whoever holds a folio alone (`Unique`) writes its word with plain stores. That is sound because
 //! every read-modify-write that others may attempt succeeds only on a `Live`, `Kept` or `Retired`
@@ -554,9 +554,10 @@ impl<'a> Word<'a> {
             if is_stored || is_left_to_split {
                 return Ok(Frozen { order, wake });
             }
-            // ORDERING(use-before-free): Acquire half; a freeze is the last put of its holders.
-            match self.0.compare_exchange_weak(bits.0, next.0, Ordering::Acquire, Ordering::Relaxed)
-            {
+            // ORDERING(use-before-free): both halves; a freeze is the last put of its holders, and
+            // whoever waits without a count sees that it took place.
+            let both = if seeded!(FreezeUnreleased) { Ordering::Acquire } else { Ordering::AcqRel };
+            match self.0.compare_exchange_weak(bits.0, next.0, both, Ordering::Relaxed) {
                 Ok(_) => return Ok(Frozen { order, wake }),
                 Err(now) => bits = Bits(now),
             }

@@ -69,7 +69,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         if is_first && !seeded!(PartGoneUntold) {
             self.tell_gone(extent, range);
         }
-        Ok(extent.offline_life(range))
+        Ok(extent.offline_life(range).unwrap_or(Life::Dying))
     }
 
     /// Closes the folios in use that have pages of `range`, and tells of them.

@@ -17,7 +17,7 @@ use super::owner::PgmapCore;
 use super::wait::DrainError;
 use super::withheld::{Entry, Tile, is_withheld};
 use crate::meta::word::Kind;
-use crate::sync::{Ordering, fence};
+use crate::sync::{Ordering, fence, spin_loop};
 use crate::units::{Pfn, PfnRange};
 use crate::zone::After;
 
@@ -171,7 +171,7 @@ impl<O: PgmapOps> PgmapCore<O> {
             }
         }
         self.leave_free_space(extent, range, guard);
-        Ok(extent.offline_life(range))
+        Ok(extent.offline_life(range).unwrap_or(Life::Dying))
     }
 
     /// Takes pages that were recorded out of free space, as far as they are there; ends the writing
@@ -265,7 +265,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// Anywhere; takes the lock of the extent's list for a moment, if a page seems not to be.
     /// Walks the range.
     pub fn offline_state(&self, range: PfnRange) -> Option<Life> {
-        Some(self.core().extent_with(range)?.offline_life(range))
+        Some(self.core().extent_with(range)?.offline_life(range).unwrap_or(Life::Dying))
     }
 
     /// Calls `each_fn` with every folio in use of which `range` has pages: what keeps them from
@@ -281,7 +281,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         let Some(extent) = self.core().extent_with(range) else { return };
         let mut rest = Some(range);
         // Ends: `rest` begins behind the folio that was found.
-        while let Some(busy) = rest.and_then(|rest| extent.first_in_use(rest)) {
+        while let Some(busy) = rest.and_then(|rest| extent.first_in_use(rest, Free::Passed)) {
             let next = match busy.folio {
                 Some(folio) => folio.head.checked_add(folio.order.nr_pages()),
                 None => busy.pfn.checked_add(1),
@@ -325,16 +325,30 @@ impl<O: PgmapOps> PgmapCore<O> {
     fn wait_range(&self, range: PfnRange, deadline: Option<u64>) -> Result<(), DrainError> {
         let pfn = range.start();
         let key = self.core().extent_with(range).ok_or(DrainError::Outside { pfn })?.offline_key();
-        let over = self.wait_for(key, deadline, || match self.offline_state(range) {
-            // The whole extent has left.
-            None | Some(Life::Drained) => Some(Ok(())),
-            Some(Life::Live) => Some(Err(DrainError::NotKilled)),
-            Some(Life::Dying) => None,
-        });
-        over.unwrap_or_else(|| {
-            let busy = self.core().extent_with(range).and_then(|extent| extent.first_in_use(range));
-            busy.map_or(Ok(()), |busy| Err(DrainError::Busy(busy)))
-        })
+        if let Some(over) = self.wait_for(key, deadline, || self.offline_is_over(range)) {
+            return over;
+        }
+        let extent = self.core().extent_with(range);
+        let busy = extent.and_then(|it| it.first_in_use(range, Free::InUse));
+        let busy = busy.unwrap_or(StillBusy { pfn, folio: None });
+        self.offline_is_over(range).unwrap_or(Err(DrainError::Busy(busy)))
+    }
+
+    /// Returns whether the pages have left, or nobody gives them back; `None` while they leave.
+    fn offline_is_over(&self, range: PfnRange) -> Option<Result<(), DrainError>> {
+        // Ends: whoever holds the list does so for a bounded time, and says nothing to waiters.
+        loop {
+            let Some(extent) = self.core().extent_with(range) else {
+                // The whole extent has left.
+                return Some(Ok(()));
+            };
+            match extent.offline_life(range) {
+                Some(Life::Drained) => return Some(Ok(())),
+                Some(Life::Live) => return Some(Err(DrainError::NotKilled)),
+                Some(Life::Dying) => return None,
+                None => spin_loop(),
+            }
+        }
     }
 }
 
@@ -367,27 +381,30 @@ impl Extent {
         })
     }
 
-    pub(super) fn offline_life(&self, range: PfnRange) -> Life {
-        if self.online_runs(range).next().is_some() {
-            // Unless somebody is cutting an entry at this moment, of which a part seems to be gone.
-            match self.withheld.try_lock() {
-                Some(_guard) if self.online_runs(range).next().is_some() => return Life::Live,
-                Some(_guard) => {}
-                None => return Life::Dying,
-            }
+    /// Returns how far pages have come that are to be offline; nothing at all if others hold the
+    /// list, which is nothing to wait for.
+    pub(super) fn offline_life(&self, range: PfnRange) -> Option<Life> {
+        let is_online = || self.online_runs(range).next().is_some();
+        let has_left = || self.first_in_use(range, Free::InUse).is_none();
+        if !is_online() && !has_left() {
+            return Some(Life::Dying);
         }
-        if self.first_in_use(range).is_some() {
-            Life::Dying
-        } else {
+        // An entry may be being cut at this moment, of which a part seems to be gone; and pages
+        // that were seen to have left may be taken back before the others leave.
+        let _guard = if seeded!(FreeHasLeft) { None } else { Some(self.withheld.try_lock()?) };
+        if is_online() {
+            Some(Life::Live)
+        } else if has_left() {
             // ORDERING(poison): Acquire; whoever finds nothing in use is behind all uses.
             fence(Ordering::Acquire);
-            Life::Drained
+            Some(Life::Drained)
+        } else {
+            Some(Life::Dying)
         }
     }
 
-    /// Returns the first page of `range` that is not offline, not in quarantine for being bad, and
-    /// not free unless it is to be offline.
-    fn first_in_use(&self, range: PfnRange) -> Option<StillBusy> {
+    /// Returns the first page of `range` that is not offline, nor in quarantine for being bad.
+    fn first_in_use(&self, range: PfnRange, free: Free) -> Option<StillBusy> {
         let mut next = Some(range.start());
         // Ends: `next` grows on every turn, up to the end of the range.
         while let Some(pfn) = next.filter(|&pfn| pfn <= range.last()) {
@@ -397,28 +414,26 @@ impl Extent {
                 Some(found) if is_withheld(found.bits.kind()) => {
                     found.head.checked_add(found.bits.order().nr_pages())
                 }
-                Some(found) => {
-                    let folio = Some(FolioInfo::new(found.head, found.bits));
+                None if chunk.is_free && (free == Free::Passed || seeded!(FreeHasLeft)) => {
+                    pfn.checked_add(chunk.nr_pages)
+                }
+                _ => {
+                    let folio = found.map(|found| FolioInfo::new(found.head, found.bits));
                     return Some(StillBusy { pfn, folio });
                 }
-                None if chunk.is_free => {
-                    let end = pfn.checked_add(chunk.nr_pages);
-                    let last =
-                        end.map_or(range.last(), |end| Pfn::new(end.as_u64().wrapping_sub(1)));
-                    let free = PfnRange::between(pfn, last.min(range.last()));
-                    match free.and_then(|free| self.first_offline(free)) {
-                        Some(run) if run.start() == pfn => {
-                            return Some(StillBusy { pfn, folio: None });
-                        }
-                        Some(run) => Some(run.start()),
-                        None => end,
-                    }
-                }
-                None => return Some(StillBusy { pfn, folio: None }),
             };
         }
         None
     }
+}
+
+/// What free pages are to somebody who looks for those in use.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Free {
+    /// Nobody has them.
+    Passed,
+    /// They have not left.
+    InUse,
 }
 
 impl Entry {

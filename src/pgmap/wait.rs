@@ -156,15 +156,16 @@ impl<O: PgmapOps> PgmapCore<O> {
         if self.wait_for(ParkKey::Removal, Some(deadline), is_drained).is_some() {
             return Ok(());
         }
-        if self.state() == Life::Live {
-            return Err(DrainError::NotKilled);
-        }
-        match self.core().first_busy() {
-            Some(busy) => Err(DrainError::Busy(busy)),
-            None => {
-                // Whoever looks last may find that nothing is left, and then it is the end.
-                self.settle();
-                Ok(())
+        let busy = self.core().first_busy();
+        // Whoever looks last may find that nothing is left, and then it is the end; what says so is
+        // the state, since only the scan of an end is behind the fence of its edge.
+        self.settle();
+        match self.state() {
+            Life::Drained => Ok(()),
+            Life::Live => Err(DrainError::NotKilled),
+            Life::Dying => {
+                let pfn = self.core().first_extent().map_or(Pfn::new(0), |it| it.range().start());
+                Err(DrainError::Busy(busy.unwrap_or(StillBusy { pfn, folio: None })))
             }
         }
     }
@@ -278,14 +279,10 @@ impl<O: PgmapOps> PgmapCore<O> {
             return end;
         }
         let busy = self.core().extent_of(pfn).and_then(|extent| extent.first_busy());
-        match busy {
-            Some(busy) => Err(DrainError::Busy(busy)),
-            None => {
-                // As for a pgmap.
-                self.settle();
-                Ok(())
-            }
-        }
+        // As for a pgmap.
+        self.settle();
+        let busy = busy.unwrap_or(StillBusy { pfn, folio: None });
+        self.removal_is_over(pfn).unwrap_or(Err(DrainError::Busy(busy)))
     }
 }
 

@@ -80,6 +80,44 @@ fn wait_for_a_range_races_with_drop() {
     });
 }
 
+/// Edge `use-before-free`: a freeze is the last put of its holders, also for who waits without a
+/// count. Weakening its release half breaks it.
+#[test]
+fn wait_for_a_range_races_with_freeze() {
+    explore(|| {
+        with_folio(|pgmap, folio| {
+            let range = folio.range();
+            let wait_fn = move |pgmap: &Shared| {
+                if pgmap.wait_idle_in_until(range, 0).is_ok() {
+                    pgmap.ops().write(range);
+                }
+            };
+            let freeze_fn = move |pgmap: &Shared| {
+                pgmap.ops().write(range);
+                core::mem::forget(folio.try_freeze().unwrap());
+            };
+            race(pgmap, wait_fn, freeze_fn);
+        });
+    });
+}
+
+/// A folio ends, and a smaller one begins on its word, beside the range: nobody sleeps for that.
+#[test]
+fn wait_for_a_range_races_with_a_birth_beside_it() {
+    explore_up_to(2, || {
+        with_folio(|pgmap, folio| {
+            let upper = PfnRange::new(Pfn::new(BLOCK), BLOCK).unwrap();
+            let birth_fn = move |pgmap: &Shared| {
+                use_and_drop(folio);
+                pgmap.claim(Pfn::new(0), Order::BLOCK).unwrap().publish()
+            };
+            let (_, beside) =
+                race(pgmap, move |pgmap: &Shared| pgmap.wait_idle_in(upper), birth_fn);
+            drop(beside);
+        });
+    });
+}
+
 /// Two who are waited for; the first one's wake-up does not cost the second one's.
 #[test]
 fn wait_races_with_drop_and_unpin() {

@@ -117,3 +117,39 @@ fn online_of_a_part_races_with_parking() {
         });
     });
 }
+
+/// Pages that somebody takes back, and that are free then, are never said to have left.
+#[test]
+fn state_of_pages_races_with_online() {
+    explore_up_to(2, || {
+        with_list(BLOCK, |pgmap| {
+            let folio = alloc(pgmap).unwrap();
+            pgmap.offline(part()).unwrap();
+            let look_fn = |pgmap: &Shared| pgmap.offline_state(part());
+            let back_fn = |pgmap: &Shared| {
+                pgmap.online(part()).unwrap();
+                folio.release();
+            };
+            let (state, ()) = race(pgmap, look_fn, back_fn);
+            assert_ne!(state, Some(Life::Drained));
+        });
+    });
+}
+
+/// As above, for a wait at its deadline.
+#[test]
+fn deadline_of_pages_races_with_online() {
+    explore_up_to(1, || {
+        with_list(BLOCK, |pgmap| {
+            let folio = alloc(pgmap).unwrap();
+            pgmap.offline(part()).unwrap();
+            let wait_fn = |pgmap: &Shared| pgmap.wait_offline_until(part(), 0);
+            let back_fn = |pgmap: &Shared| {
+                pgmap.online(part()).unwrap();
+                folio.release();
+            };
+            let (end, ()) = race(pgmap, wait_fn, back_fn);
+            assert!(end.is_err(), "said to be offline");
+        });
+    });
+}

@@ -179,3 +179,16 @@ fn kill_races_with_kill() {
         });
     });
 }
+
+/// Edge `dying`: at its deadline a wait says that the pgmap is drained only where that is so.
+#[test]
+fn deadline_of_the_end_races_with_alloc_and_kill() {
+    explore_up_to(3, || {
+        with_pgmap(BLOCK, Policy::generic(), |pgmap| {
+            let wait_fn = |pgmap: &Shared| pgmap.wait_drained_until(0);
+            let (folio, _, end) =
+                race_of_three(pgmap, alloc, |pgmap: &Shared| pgmap.kill(), wait_fn);
+            assert!(folio.is_err() || end.is_err(), "drained, and a folio is in use");
+        });
+    });
+}
