@@ -41,7 +41,9 @@ pub trait CapacityTarget {
     /// Gives the pages up.
     fn finish_release(&mut self, pages: PfnRange);
 
-    /// The pages are gone already, whoever may be using them: a surprise.
+    /// The pages are gone already, whoever may be using them: a surprise, for which a pgmap has
+    /// [`surprise_remove_extent`](crate::PgmapCore::surprise_remove_extent) and, for a part of an
+    /// extent, [`surprise_offline`](crate::PgmapCore::surprise_offline).
     fn revoke(&mut self, pages: PfnRange);
 }
 
@@ -68,8 +70,14 @@ struct Entry {
 /// any range. What the device says is trusted in nothing: a record that breaks a rule gets a typed
 /// error, and so does the rest of its chain.
 ///
-/// Mirrors the dynamic capacity handling of the CXL driver of Linux. Every call takes time in
-/// proportion to the slots; [`reread`](Self::reread) in proportion to their square.
+/// Mirrors the dynamic capacity handling that is proposed for the CXL driver of Linux, and differs
+/// on purpose: a chain has one tag, where there the extents of several tags may come in one; every
+/// group is numbered by its device, where there only that of sharable extents is; a record that is
+/// known already is an overlap in the middle of a chain; alignment is for the target to refuse.
+/// Extents without a tag go in parts, and a forced release is served: that driver has neither.
+///
+/// Every call takes time in proportion to the slots; [`reread`](Self::reread) in proportion to
+/// their square.
 pub struct DynamicCapacity<'m> {
     within: PfnRange,
     slots: &'m mut [CapacitySlot],

@@ -28,6 +28,9 @@ pub enum Goal {
     /// No folio has any of these pages; they may be offline, or on their way there.
     Empty(PfnRange),
     /// So many naturally aligned runs of one order are free, wherever that costs least.
+    ///
+    /// To have N pages free, to be given back in pieces of an order, ask for as many runs of it as
+    /// have N pages. Single pages need no plan: a move frees as many as it takes.
     Runs {
         /// The order of each run.
         order: Order,
