@@ -1,4 +1,4 @@
-//! Every operation, once for each page where it is about one.
+//! What is done with pages and folios, once for each page where it is about one.
 
 use devfolio::{
     Content, DirSlot, Direction, Directory, Folio, FolioDesc, Lookup, Order, Pfn, PfnRange, Pgmap,
@@ -7,11 +7,11 @@ use devfolio::{
 
 use super::world::Owner;
 
-type P<'p, 'm> = &'p Pgmap<'m, Owner>;
+pub type P<'p, 'm> = &'p Pgmap<'m, Owner<'m>>;
 /// A name, whether it is about a page, and what is done.
-type Operation = (&'static str, bool, fn(P<'_, '_>, Pfn));
+pub type Operation = (&'static str, bool, fn(P<'_, '_>, Pfn));
 
-const ORDERS: [Order; 6] = {
+pub const ORDERS: [Order; 6] = {
     const fn order(log2_pages: u8) -> Order {
         match Order::new(log2_pages) {
             Some(order) => order,
@@ -21,21 +21,21 @@ const ORDERS: [Order; 6] = {
     [order(0), order(1), order(2), order(8), order(9), order(18)]
 };
 
-fn range(pfn: Pfn, nr_pages: u64) -> PfnRange {
+pub fn range(pfn: Pfn, nr_pages: u64) -> PfnRange {
     // The last page of space has none behind it.
     PfnRange::new(pfn, nr_pages).unwrap_or(PfnRange::block(pfn, Order::ZERO))
 }
 
-fn unique<'p>(pgmap: P<'p, '_>, pfn: Pfn) -> Option<UniqueFolio<'p, Owner>> {
+pub fn unique<'p, 'm>(pgmap: P<'p, 'm>, pfn: Pfn) -> Option<UniqueFolio<'p, Owner<'m>>> {
     unsafe { pgmap.unique_from_raw(RawUnique::from_u64(pfn.as_u64())) }
 }
 
-fn folio<'p>(pgmap: P<'p, '_>, pfn: Pfn) -> Option<Folio<'p, Owner>> {
+pub fn folio<'p, 'm>(pgmap: P<'p, 'm>, pfn: Pfn) -> Option<Folio<'p, Owner<'m>>> {
     unsafe { pgmap.folio_from_raw(RawFolio::from_u64(pfn.as_u64())) }
 }
 
 /// Ends the life of whatever came of it.
-fn done<T>(_: T) {}
+pub fn done<T>(_: T) {}
 
 fn descs() -> [FolioDesc; 8] {
     [FolioDesc::EMPTY; 8]
