@@ -106,6 +106,69 @@ fn one_bad_page_of_a_gigabyte_leaves_eighteen_healthy_folios() {
 }
 
 #[test]
+fn one_bad_page_of_a_live_gigabyte_is_all_that_is_lost_with_its_last_count() {
+    const BAD: u64 = 0x12345;
+    in_world(1 << 18, Tables::Dense, 8, |pgmap| {
+        let folio = pgmap.alloc(Order::REGION).unwrap().publish();
+        let (pin, map) = (folio.pin(PinKind::Longterm).unwrap(), folio.map(3).unwrap());
+        let Ok(Poisoned::InUse { folio: Some(seen) }) = pgmap.poison(pfn(BAD)) else {
+            panic!("nobody has it")
+        };
+        assert_eq!((seen.head, seen.order), (pfn(0), Order::REGION));
+        assert_eq!((seen.refs, seen.pins, seen.mappings), (1, 1, 3));
+        // It goes on: counts are taken and dropped by every page, the bad one included.
+        drop(pgmap.try_get(pfn(BAD)).unwrap());
+        drop((folio.try_clone().unwrap(), folio.pin(PinKind::Short).unwrap()));
+        assert_eq!(folio.info(), seen);
+        drop((folio, map));
+        assert_eq!(pgmap.stats().free_pages, 0, "the pin is left");
+        drop(pin);
+        let stats = pgmap.stats();
+        assert_eq!((stats.free_pages, stats.poisoned_pages), (262_143, 1));
+        assert_eq!(stats.free_by_order[18], 0);
+        let nr_pieces = stats.free_by_order.iter().sum::<u64>();
+        assert!(stats.free_by_order[..18].iter().all(|&nr| nr == 1), "{nr_pieces} pieces");
+        assert_eq!(pgmap.free_runs().map(PfnRange::nr_pages).sum::<u64>(), 262_143);
+
+        // Each piece can be had as one folio, the largest first, and each page of them.
+        let pieces = (0..18).rev().map(|order| pgmap.alloc(Order::new(order).unwrap()).unwrap());
+        let pieces: Vec<_> = pieces.collect();
+        assert!(pieces.iter().all(|piece| !piece.range().contains(pfn(BAD))));
+        assert_eq!(pgmap.stats().free_pages, 0);
+        drop(pieces);
+        let mut is_had = vec![false; 1 << 18];
+        // Ends: there are so many pages.
+        while let Ok(page) = pgmap.alloc(PAGE) {
+            let page = page.into_raw().as_u64();
+            assert!(!core::mem::replace(&mut is_had[page as usize], true), "twice: {page:#x}");
+        }
+        assert!((0..).zip(is_had).all(|(page, is_had)| is_had == (page != BAD)));
+        assert_eq!((pgmap.stats().free_pages, pgmap.stats().unique.nr_pages), (0, 262_143));
+    });
+}
+
+#[test]
+fn the_owner_is_told_of_a_mapped_folio_with_its_mappings() {
+    in_world(1024, Tables::Dense, 8, |pgmap| {
+        let folio = pgmap.claim(pfn(512), Order::BLOCK).unwrap().publish();
+        let map = folio.map(7).unwrap();
+        let _ = pgmap.claim(pfn(64), Order::new(3).unwrap()).unwrap().into_raw();
+        pgmap.poison(pfn(700)).unwrap();
+        // What nothing but leaves holds is told as well.
+        drop(folio);
+        pgmap.poison(pfn(701)).unwrap();
+        let told = core::mem::take(&mut *pgmap.ops().told.lock().unwrap());
+        let counts = |folio: FolioInfo| (folio.head, folio.order, folio.refs, folio.mappings);
+        let told: Vec<_> = told.into_iter().map(|(page, it)| (page, it.map(counts))).collect();
+        let with_refs = |refs| Some((pfn(512), Order::BLOCK, refs, 7));
+        assert_eq!(told, [(700, with_refs(1)), (701, with_refs(0))]);
+        assert_eq!(pgmap.stats().free_pages, 504);
+        drop(map);
+        assert_eq!(pgmap.stats().free_pages, 504 + 510);
+    });
+}
+
+#[test]
 fn a_free_page_leaves_a_whole_region_at_once() {
     in_world(1 << 18, Tables::Dense, 8, |pgmap| {
         assert_eq!(pgmap.poison(pfn(0x200)), Ok(Poisoned::Quarantined));
