@@ -499,6 +499,8 @@ fn cycle(work_fn: impl Fn(&World<'_>, &Grace, usize, u64) + Sync) -> u64 {
             assert_eq!(pgmap.extent_state(range.start()), Some(Life::Drained));
             let detached = pgmap.detach_extent(range.start()).unwrap();
             grace.synchronize();
+            // Whoever could still find the extent would be in it by now.
+            (0..4).for_each(|_| thread::yield_now());
             // SAFETY: Everybody looks for pages in sections, and those that had begun are over.
             let lent = unsafe { detached.reclaim() }.unwrap().meta;
             let painted = Resting::new(lent, &picture);
