@@ -385,6 +385,8 @@ concurrent {
     DrainedLooksOnce,
     /// a pin does not look at the end of the pgmap again
     PinSlipsPastKill,
+    /// an extent that leaves is counted when its end may have been said
+    LeavingCountedLate,
     /// an allocation does not look at the end of the pgmap again
     AllocFromDying,
     /// whoever completes an end for another one looks without a fence

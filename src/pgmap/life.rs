@@ -274,9 +274,10 @@ impl Core {
         self.extents().find_map(Extent::first_busy)
     }
 
-    /// Counts an extent that begins to leave; the caller fences before it looks what is left.
+    /// Counts an extent that begins to leave; the caller sets its flag next.
     fn begin_leaving(&self) {
-        // ORDERING(dying): Relaxed, in front of the caller's fence.
+        // ORDERING(dying): Relaxed, in front of the release of the flag: who sees that, and fences
+        // before it looks what is left, is behind this, too.
         self.end.0.fetch_add(TURN, Ordering::Relaxed);
     }
 
@@ -318,11 +319,18 @@ impl Extent {
     pub(super) fn begin_end(&self, core: &Core) -> bool {
         let is_first = !self.end.is_dying();
         if is_first {
+            // Counted before the flag is set: whoever sees the flag, such as a scan that began for
+            // another reason, may complete the end at once, and by then all have to look.
+            if !seeded!(LeavingCountedLate) {
+                core.begin_leaving();
+            }
             // A new turn, so that no scan of an end that was called off completes this one.
             // ORDERING(dying): Relaxed, in front of the caller's fence.
             self.end.0.fetch_add(TURN, Ordering::Relaxed);
             self.end.begin();
-            core.begin_leaving();
+            if seeded!(LeavingCountedLate) {
+                core.begin_leaving();
+            }
         }
         is_first
     }

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::meta::Count;
-use crate::sync::models::{explore, explore_up_to, race};
+use crate::sync::models::{explore, explore_up_to, race, race_of_three};
 use crate::sync::{AtomicU64, fence};
 
 const FIRST: Pfn = Pfn::new(0);
@@ -35,6 +35,20 @@ fn alloc_races_with_remove_extent() {
         with_pgmap(BLOCK, Policy::generic(), |pgmap| {
             let (folio, _) = race(pgmap, alloc, remove);
             assert!(matches!(folio, Ok(_) | Err(AllocError::Exhausted { .. })), "{folio:?}");
+            assert_drained_without(pgmap, folio.ok());
+        });
+    });
+}
+
+/// Edge `dying`: a third one who finds that nothing is in use completes the end as soon as it has
+/// begun, and no allocation is granted that it did not see. Found by `models/extent.pml`.
+#[test]
+fn alloc_races_with_remove_extent_and_a_look() {
+    explore_up_to(2, || {
+        with_pgmap(BLOCK, Policy::generic(), |pgmap| {
+            let look = |pgmap: &Shared| pgmap.wait_extent_drained_until(FIRST, 0).is_ok();
+            let (folio, is_over, _) = race_of_three(pgmap, alloc, look, remove);
+            assert!(folio.is_err() || !is_over, "drained under somebody's feet");
             assert_drained_without(pgmap, folio.ok());
         });
     });
