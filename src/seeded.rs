@@ -373,6 +373,8 @@ concurrent {
     RetakenInexactly,
     /// a waiter does not look again once it has registered
     LostWakeUp,
+    /// who waits for counts is woken before the verdict of the hook
+    WakesBeforeVerdict,
     /// the waiter flag is cleared after the wake-up
     WaiterClearedLate,
     /// a waiter that gives up takes the registration of others along
@@ -385,6 +387,8 @@ concurrent {
     DrainedLooksOnce,
     /// a pin does not look at the end of the pgmap again
     PinSlipsPastKill,
+    /// a release looks for an end before its pages are free
+    ReleaseLooksFirst,
     /// an extent that leaves is counted when its end may have been said
     LeavingCountedLate,
     /// an allocation does not look at the end of the pgmap again

@@ -13,6 +13,8 @@ use crate::zone::SetRequest;
 
 mod holder;
 mod leases;
+mod leave;
+mod poison;
 mod waits;
 
 type Reference = Folio<'static, Owner>;

@@ -21,7 +21,7 @@ mod condemned;
 mod extents;
 mod leave;
 mod offline;
-mod poison;
+pub(crate) mod poison;
 mod removal;
 
 /// What the roles of a model share.
@@ -36,6 +36,10 @@ pub(crate) struct Owner {
     bytes: [Bytes; 2],
     /// How many hooks ran.
     nr_freed: Tally,
+    /// How many bad pages it was told of.
+    nr_poisoned: Tally,
+    /// Whether others may have the lock of the list of extents while a hook runs.
+    is_list_shared: Tally,
     bell: Bell,
 }
 
@@ -58,19 +62,38 @@ impl Owner {
     pub(crate) fn nr_freed(&self) -> u64 {
         self.nr_freed.load(Ordering::Relaxed)
     }
+
+    pub(crate) fn nr_poisoned(&self) -> u64 {
+        self.nr_poisoned.load(Ordering::Relaxed)
+    }
+
+    /// Says that a role has the lock of the list of extents.
+    pub(crate) fn share_list(&self) {
+        self.is_list_shared.store(1, Ordering::Relaxed);
+    }
+
+    /// How often the end of an extent was told.
+    pub(crate) fn nr_extents_ended(&self) -> u64 {
+        self.bell.nr_extents_ended.load(Ordering::Relaxed)
+    }
 }
 
 impl PgmapOps for Owner {
     type Private = ();
 
     fn folio_free<'a>(&'a self, folio: UniqueFolio<'a, Self>, _: &mut HookCx<'a, Self>) {
-        // No model has a second reaper, or one that adds an extent.
+        // No model has a second reaper, or, unless it says so, one that locks the list of extents.
         let core = folio.pgmap().core();
-        let is_free = core.chain.try_lock().is_some() && core.attach.try_lock().is_some();
-        assert!(is_free, "a hook under a lock");
+        let is_shared = self.is_list_shared.load(Ordering::Relaxed) != 0;
+        let is_free = is_shared || core.attach.try_lock().is_some();
+        assert!(is_free && core.chain.try_lock().is_some(), "a hook under a lock");
         self.write(folio.range());
         self.nr_freed.fetch_add(1, Ordering::Relaxed);
         folio.release();
+    }
+
+    fn page_poisoned(&self, _pfn: Pfn, _folio: Option<FolioInfo>) {
+        self.nr_poisoned.fetch_add(1, Ordering::Relaxed);
     }
 
     fn park(&self) -> &dyn Park {
@@ -84,6 +107,7 @@ struct Bell {
     condvar: Condvar,
     /// Goes on by one at each look.
     now: Tally,
+    nr_extents_ended: Tally,
 }
 
 #[derive(Default)]
@@ -94,7 +118,12 @@ struct Rings {
 
 impl Bell {
     fn new() -> Self {
-        Self { rings: Mutex::default(), condvar: Condvar::new(), now: Tally::new(0) }
+        Self {
+            rings: Mutex::default(),
+            condvar: Condvar::new(),
+            now: Tally::new(0),
+            nr_extents_ended: Tally::new(0),
+        }
     }
 }
 
@@ -110,7 +139,10 @@ impl Park for Bell {
         }
     }
 
-    fn unpark_all(&self, _key: ParkKey) {
+    fn unpark_all(&self, key: ParkKey) {
+        if matches!(key, ParkKey::ExtentRemoval(_)) {
+            self.nr_extents_ended.fetch_add(1, Ordering::Relaxed);
+        }
         let mut rings = self.rings.lock().unwrap();
         rings.token += 1;
         let wakers = core::mem::take(&mut rings.wakers);
@@ -167,6 +199,8 @@ fn with_bare(policy: Policy, model_fn: impl FnOnce(&Arc<Shared>)) {
         let owner = Owner {
             bytes: [Bytes::new(), Bytes::new()],
             nr_freed: Tally::new(0),
+            nr_poisoned: Tally::new(0),
+            is_list_shared: Tally::new(0),
             bell: Bell::new(),
         };
         lend(Box::new(Pgmap::new(owner, policy, slots)), |pgmap| {

@@ -226,6 +226,9 @@ impl<O: PgmapOps> PgmapCore<O> {
         wake: bool,
         later: &mut Later<'a, O>,
     ) {
+        if seeded!(WakesBeforeVerdict) {
+            at.wake(wake);
+        }
         let _waker = Waker { at, wake };
         let order = if seeded!(HookWrongOrder) { order.grow().unwrap_or(order) } else { order };
         if seeded!(HookTwice) {
@@ -309,6 +312,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     /// Gives the pages of a folio back to free space, and its owner data up.
     #[inline(always)]
     pub(super) fn dissolve(&self, at: FolioRef<'_, O>, order: Order, after: After) {
+        let looked_first = seeded!(ReleaseLooksFirst) && !self.core.is_ending();
         // Where there is a word there is data: should its `Drop` panic, the pages are lost.
         at.word.end();
         self.drop_private(at.extent, at.head, order);
@@ -320,6 +324,9 @@ impl<O: PgmapOps> PgmapCore<O> {
         // ORDERING(poison): Relaxed, behind the fence of the free.
         if at.extent.withholds_any() && !seeded!(FreeMissesPoison) {
             self.settle_freed(at.extent, at.head, order);
+        }
+        if looked_first {
+            return;
         }
         self.after_release();
     }

@@ -1,12 +1,16 @@
 //! Waiting for the counts of a range.
 
+use std::sync::{Mutex, OnceLock};
+
 use devfolio::{
-    FolioInfo, HookContext, PageInfo, Park, ParkKey, Pfn, PfnRange, PgmapCore, Policy, WaitError,
+    Attach, ExtentAttrs, FolioInfo, FolioKind, HookContext, HookCx, MetaSize, Order, PageInfo,
+    Park, ParkKey, Pfn, PfnRange, PgmapCore, PgmapOps, PinKind, Policy, Sleep, Tables, UniqueFolio,
+    WaitError,
 };
 
 use crate::clock::{Owner, Reference, folio, pin, world, world_of};
 use crate::folios::assert_sleeps_without_its_lock;
-use crate::world::range;
+use crate::world::{BLOCK, Static, bare, lines, range};
 
 type WaitFn = fn(&PgmapCore<Owner>, PfnRange, u64) -> Result<(), WaitError>;
 
@@ -131,4 +135,87 @@ fn a_waiter_for_a_range_sleeps_without_the_lock_of_its_own() {
     assert_sleeps_without_its_lock(|folio, sleep_fn| {
         folio.pgmap().wait_unpinned_in_with(folio.range(), None, sleep_fn)
     });
+}
+
+type Verdict = fn(UniqueFolio<'_, Judge>);
+
+/// What a hook can make of a folio, and what is there then; `None` is free.
+const VERDICTS: [(Verdict, Option<FolioKind>); 4] = [
+    (|folio| folio.release(), None),
+    (|folio| folio.keep(), Some(FolioKind::Kept)),
+    (|folio| folio.retire(), Some(FolioKind::Retired)),
+    (|folio| core::mem::forget(folio.publish()), Some(FolioKind::Live)),
+];
+
+/// An owner that looks at the folio at the moment of each wake-up.
+struct Judge {
+    verdict: Verdict,
+    world: OnceLock<Static<Self>>,
+    seen: Mutex<Vec<Option<FolioKind>>>,
+}
+
+impl PgmapOps for Judge {
+    type Private = ();
+
+    fn folio_free<'a>(&'a self, folio: UniqueFolio<'a, Self>, _: &mut HookCx<'a, Self>) {
+        (self.verdict)(folio);
+    }
+
+    fn park(&self) -> &dyn Park {
+        self
+    }
+}
+
+impl Park for Judge {
+    fn token(&self, _key: ParkKey) -> u64 {
+        0
+    }
+
+    fn park(&self, _key: ParkKey, _token: u64) {}
+
+    fn unpark_all(&self, key: ParkKey) {
+        let ParkKey::Folio(head) = key else { panic!("{key:?}") };
+        let seen = match self.world.get().unwrap().query(head) {
+            PageInfo::Folio(folio) => Some(folio.kind),
+            PageInfo::Free => None,
+            other => panic!("{other:?}"),
+        };
+        self.seen.lock().unwrap().push(seen);
+    }
+}
+
+/// Has somebody wait without a count while the last one goes; returns what each wake-up found.
+fn seen_by_those_woken(verdict: Verdict, hook_context: HookContext) -> Vec<Option<FolioKind>> {
+    let judge = Judge { verdict, world: OnceLock::new(), seen: Mutex::default() };
+    let policy = Policy { hook_context, ..Policy::generic() };
+    let world: Static<Judge> = bare(judge, policy, 1);
+    world.ops().world.get_or_init(|| world);
+    let range = range(0x1000, BLOCK);
+    let lines = lines(MetaSize::of(range, Tables::Dense).lines());
+    world.add_extent(range, ExtentAttrs::NEW, Tables::Dense, lines, Attach::Zeroed).unwrap();
+    // The last count is a pin, since one verdict is a new reference.
+    let folio = world.alloc(Order::ZERO).unwrap().publish();
+    let mut last = Some(folio.pin(PinKind::Short).unwrap());
+    drop(folio);
+    let sleep_fn = |_: Sleep<'_>| drop(last.take().unwrap());
+    assert_eq!(world.wait_unpinned_in_with(range, None, sleep_fn), Ok(()));
+    world.reap(8);
+    world.check().unwrap();
+    world.ops().seen.lock().unwrap().clone()
+}
+
+#[test]
+fn whoever_waits_without_a_count_is_woken_behind_the_verdict_of_the_hook() {
+    for (verdict, kind) in VERDICTS {
+        assert_eq!(seen_by_those_woken(verdict, HookContext::Inline), [kind]);
+    }
+}
+
+/// The counts are gone when the folio is condemned; whoever looks at more is woken once more.
+#[test]
+fn whoever_waits_is_woken_when_the_folio_is_condemned_and_behind_the_verdict() {
+    for (verdict, kind) in VERDICTS {
+        let seen = seen_by_those_woken(verdict, HookContext::Deferred);
+        assert_eq!(seen, [Some(FolioKind::Condemned), kind]);
+    }
 }

@@ -8,7 +8,8 @@ use loom::sync::{Condvar, Mutex};
 
 use super::*;
 use crate::folio::WaitError;
-use crate::pgmap::DrainError;
+use crate::pgmap::{DrainError, PageInfo};
+use crate::sync::Sleep;
 
 /// An executor of one task that really sleeps.
 struct Task {
@@ -114,6 +115,28 @@ fn wait_for_a_range_races_with_a_birth_beside_it() {
             let (_, beside) =
                 race(pgmap, move |pgmap: &Shared| pgmap.wait_idle_in(upper), birth_fn);
             drop(beside);
+        });
+    });
+}
+
+/// Whoever waits without a count is woken by the last put behind the verdict of its hook: who slept
+/// finds the pages free, and not in somebody's hook.
+#[test]
+fn wait_for_a_range_races_with_last_put() {
+    explore_up_to(3, || {
+        with_folio(|pgmap, folio| {
+            // Of one page, since loom takes its time with each look at a free one.
+            let (pages, range) = (folio.range(), PfnRange::new(PFN, 1).unwrap());
+            let wait_fn = move |pgmap: &Shared| {
+                let sleep_fn = |sleep: Sleep<'_>| {
+                    sleep.sleep();
+                    assert_eq!(pgmap.query(PFN), PageInfo::Free, "woken before the verdict");
+                    pgmap.ops().write(pages);
+                };
+                assert_eq!(pgmap.wait_idle_in_with(range, None, sleep_fn), Ok(()));
+            };
+            race(pgmap, wait_fn, |_| use_and_drop(folio));
+            assert_freed(pgmap);
         });
     });
 }

@@ -14,7 +14,7 @@ pub(super) fn with_list(nr_pages: u64, model_fn: impl FnOnce(&Arc<Shared>)) {
 }
 
 /// As above, with blocks that can be fractured.
-pub(super) fn with_list_and_tables(
+pub(crate) fn with_list_and_tables(
     nr_pages: u64,
     tables: Tables,
     model_fn: impl FnOnce(&Arc<Shared>),
