@@ -175,6 +175,8 @@ sequential {
     OnlineTakesAll,
     /// an extent that leaves still serves
     LeavingServes,
+    /// where all that would serve leaves, memory is said to be exhausted
+    LeavingIsExhausted,
     /// an extent is detached while a folio of it is in use
     DetachBusy,
     /// a removal that is called off is called off by half

@@ -91,7 +91,7 @@ pub enum Refusal {
         /// How many would.
         needed: u64,
     },
-    /// The pgmap comes to its end.
+    /// The pgmap, or the extent, or each extent that would do, comes to its end.
     Dying,
     /// The policy allows claims only.
     ClaimOnly,

@@ -53,7 +53,9 @@ pub enum AllocError {
     },
     /// The policy leaves the choice of pages to the owner.
     ClaimOnly,
-    /// The pgmap is being removed.
+    /// The pgmap is being removed, or each extent that the request would do with: all of those of
+    /// its node, tier and tag with pages in its range. As long as one of them stays, however
+    /// little it has, the answer is [`AllocError::Exhausted`].
     Dying,
     /// The set has more folios than the storage that was lent.
     TooManyPieces {
@@ -94,7 +96,7 @@ impl fmt::Display for AllocError {
                 write!(f, "order {order} is above the limit of {max}")
             }
             Self::ClaimOnly => f.write_str("the owner alone chooses pages"),
-            Self::Dying => f.write_str("the pgmap is being removed"),
+            Self::Dying => f.write_str("the pgmap, or each extent that would do, is being removed"),
             Self::TooManyPieces { needed, len } => {
                 write!(f, "set of {needed} folios in storage for {len}")
             }
@@ -371,7 +373,7 @@ impl<O: PgmapOps> PgmapCore<O> {
                 None => order = this.shrink(),
             }
         }
-        Err(self.miss(request.least, misses))
+        Err(self.miss(&request, request.least, misses))
     }
 
     pub(super) fn check_request(&self, request: &Request) -> Result<(), AllocError> {
@@ -410,12 +412,14 @@ impl<O: PgmapOps> PgmapCore<O> {
         None
     }
 
-    pub(super) fn miss(&self, order: Order, misses: Misses) -> AllocError {
+    /// Says why a search for `request`, down to `order`, found nothing.
+    pub(super) fn miss(&self, request: &Request, order: Order, misses: Misses) -> AllocError {
         // A search that undid something may have hidden it from the scan of a removal; an undo
         // ends behind a fence.
         self.after_release();
-        if self.core.is_dying() {
-            // No extent was open because none is.
+        if self.core.is_dying() || self.core.is_ending() && self.all_leave(request) {
+            // No extent was open because none is; another attempt is as vain, and a magazine that
+            // gives pages back is of no use.
             return AllocError::Dying;
         }
         if misses.is_contended {
@@ -431,6 +435,17 @@ impl<O: PgmapOps> PgmapCore<O> {
         // ORDERING: Relaxed. Statistics.
         let condemned_pages = self.core.condemned_pages.load(Ordering::Relaxed);
         AllocError::Exhausted { order, kept_pages, condemned_pages }
+    }
+
+    /// Returns whether there are extents that `request` would do with, and all are being removed.
+    #[cold]
+    #[inline(never)]
+    fn all_leave(&self, request: &Request) -> bool {
+        let mut would_do =
+            self.core.extents().filter(|extent| request.part_of(extent).is_some()).peekable();
+        would_do.peek().is_some()
+            && would_do.all(|extent| self.core.is_closed(extent))
+            && !seeded!(LeavingIsExhausted)
     }
 
     /// Makes a folio of pages that were just claimed.

@@ -66,7 +66,7 @@ impl<O: PgmapOps> PgmapCore<O> {
                     continue;
                 }
                 Some(Err(late)) => late.alloc_error(order),
-                None => self.miss(order, misses),
+                None => self.miss(&request, order, misses),
             };
             filling.undo();
             return Err(error);
@@ -105,7 +105,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         if has_no_tables {
             misses.note(Miss::NoTables);
         }
-        Err(self.miss(unit, misses))
+        Err(self.miss(request, unit, misses))
     }
 
     /// Takes all pages of `range` as folios as large as can be, all or nothing.
@@ -253,7 +253,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         }
         Err(Some(match pieces {
             Some((needed, len)) => AllocError::TooManyPieces { needed, len },
-            None => self.miss(request.least, misses),
+            None => self.miss(request, request.least, misses),
         }))
     }
 }

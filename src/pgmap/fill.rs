@@ -205,7 +205,7 @@ impl<O: PgmapOps> PgmapCore<O> {
                 },
                 None => match order.shrink().filter(|&lower| request.least <= lower) {
                     Some(lower) => order = lower,
-                    None => return Err(self.miss(request.least, misses)),
+                    None => return Err(self.miss(&request, request.least, misses)),
                 },
             }
         }
@@ -239,7 +239,7 @@ impl<O: PgmapOps> PgmapCore<O> {
                 if is_tables {
                     misses.note(Miss::NoTables);
                 }
-                Err(self.miss(request.least, misses))
+                Err(self.miss(request, request.least, misses))
             }
         }
     }

@@ -5,7 +5,7 @@ use devfolio::{
     MetaSize, OnDrop, Order, Pfn, Policy, Request, SetRequest, Tables,
 };
 
-use crate::world::{BLOCK, Plain, bare, lines, order, range, refused, world, world_of};
+use crate::world::{BLOCK, Plain, Static, bare, lines, order, range, refused, world, world_of};
 
 const NONE: AllocError =
     AllocError::Exhausted { order: Order::ZERO, kept_pages: 0, condemned_pages: 0 };
@@ -130,6 +130,78 @@ fn a_dying_pgmap_hands_nothing_out() {
     let error = refused(pgmap, || pgmap.alloc_run(1, request, &mut descs));
     assert_eq!(error, AllocError::Dying);
     drop(folio);
+}
+
+/// Tries to allocate two pages, or one, in every way that takes a request.
+fn assert_all_say(pgmap: Static<Plain>, request: Request, set: SetRequest, error: AllocError) {
+    let mut descs = [FolioDesc::EMPTY; 4];
+    assert_eq!(refused(pgmap, || pgmap.alloc_with(request)), error);
+    assert_eq!(refused(pgmap, || pgmap.alloc_bulk(request, 2, &mut descs)), error);
+    assert_eq!(refused(pgmap, || pgmap.alloc_run(2, request, &mut descs)), error);
+    assert_eq!(refused(pgmap, || pgmap.alloc_set(set, &mut descs)), error);
+    // What is not there is not there, however little is lent for it.
+    assert_eq!(refused(pgmap, || pgmap.alloc_set(set, &mut [])), error);
+}
+
+/// Two extents of a block each, which differ in all attributes.
+fn two_extents() -> Static<Plain> {
+    let pgmap = bare(Plain, Policy::generic(), 3);
+    for (start, node) in [(0x1000, 1), (0x4000, 2)] {
+        let range = range(start, BLOCK);
+        let attrs = ExtentAttrs { node, tier: node, tag: [node as u8; 16], ..ExtentAttrs::NEW };
+        let lines = lines(MetaSize::of(range, Tables::Dense).lines());
+        pgmap.add_extent(range, attrs, Tables::Dense, lines, Attach::Zeroed).unwrap();
+    }
+    pgmap
+}
+
+#[test]
+fn where_all_that_would_do_leaves_memory_is_not_exhausted() {
+    let pgmap = two_extents();
+    let (any, set) = (Request::order(Order::ZERO), SetRequest::pages(2));
+    let within = range(0x1000, 0x1000);
+    let of_first = [
+        (any.node(1), set.node(1)),
+        (any.tier(1), set.tier(1)),
+        (any.tag([1; 16]), set.tag([1; 16])),
+        (any.within(within), set.within(within)),
+    ];
+    pgmap.remove_extent(Pfn::new(0x1000)).unwrap();
+    for (request, set) in of_first {
+        assert_all_say(pgmap, request, set, AllocError::Dying);
+    }
+    assert_eq!(pgmap.alloc_with(any).unwrap().head(), Pfn::new(0x4000), "the other one serves");
+
+    // One that is full and stays is enough for the other answer.
+    let full = pgmap.claim(Pfn::new(0x4000), Order::BLOCK).unwrap();
+    assert_all_say(pgmap, any, set, NONE);
+    let both = range(0x11ff, 0x2e02);
+    assert_all_say(pgmap, any.within(both), set.within(both), NONE);
+    // So is none at all.
+    assert_all_say(pgmap, any.node(3), set.node(3), NONE);
+    assert_all_say(pgmap, any.node(1).tier(2), set.node(1).tier(2), NONE);
+    let between = range(0x1200, 0x2e00);
+    assert_all_say(pgmap, any.within(between), set.within(between), NONE);
+
+    pgmap.remove_extent(Pfn::new(0x4000)).unwrap();
+    assert_all_say(pgmap, any, set, AllocError::Dying);
+    assert_eq!(refused(pgmap, || pgmap.alloc(Order::ZERO)), AllocError::Dying);
+    assert_eq!(refused(pgmap, || pgmap.magazine(Order::ZERO).alloc()), AllocError::Dying);
+    // What is wrong with the request is said first.
+    let least = order(3);
+    let error = refused(pgmap, || pgmap.alloc_set(set.least(least), &mut []));
+    assert_eq!(error, AllocError::NotMultiple { nr_pages: 2, least });
+    drop(full);
+    assert_all_say(pgmap, any, set, AllocError::Dying);
+    pgmap.restore_extent(Pfn::new(0x1000)).unwrap();
+    assert_eq!(pgmap.alloc(Order::ZERO).unwrap().head(), Pfn::new(0x1000));
+
+    // Nothing would do any more once they are gone.
+    for page in [0x1000, 0x4000].map(Pfn::new) {
+        pgmap.remove_extent(page).unwrap();
+        core::mem::forget(pgmap.detach_extent(page).unwrap());
+    }
+    assert_all_say(pgmap, any, set, NONE);
 }
 
 #[test]

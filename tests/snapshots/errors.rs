@@ -83,7 +83,7 @@ fn allocations() {
             "OrderTooLarge { order: Order(18), max: Order(9) }",
             "order 18 is above the limit of 9";
         AllocError::ClaimOnly => "ClaimOnly", "the owner alone chooses pages";
-        AllocError::Dying => "Dying", "the pgmap is being removed";
+        AllocError::Dying => "Dying", "the pgmap, or each extent that would do, is being removed";
         AllocError::TooManyPieces { needed: 3, len: 2 } =>
             "TooManyPieces { needed: 3, len: 2 }",
             "set of 3 folios in storage for 2";

@@ -10,7 +10,7 @@ use super::super::outcome::{Block, FolioKind, Life, Outcome, Refusal};
 use super::super::runs::{Run, align_down, align_up, nr_places, pfn};
 use super::judge::{Answer, Seen, Step, refuse};
 use super::scrub::VAIN_MAX;
-use super::{Clean, Handle, Spec};
+use super::{Clean, Extent, Handle, Spec};
 use crate::units::Order;
 
 const ALL: Run = Run { start: 0, end: 1 << 64 };
@@ -135,7 +135,15 @@ impl Spec {
         clean.collect()
     }
 
-    pub(super) fn exhausted(&self) -> Refusal {
+    /// Returns why there is nothing: all that would do leaves, or there is no room.
+    pub(super) fn exhausted(&self, filter: Filter) -> Refusal {
+        let home = self.home(filter);
+        let would_do =
+            |extent: &Extent| home.covers(extent.range) && extent.range.overlaps(filter.within);
+        let mut lives = self.extents.iter().filter(|it| would_do(it)).map(|it| it.life).peekable();
+        if lives.peek().is_some() && lives.all(|life| life != Life::Live) {
+            return Refusal::Dying;
+        }
         Refusal::Exhausted {
             kept_pages: self.tally(FolioKind::Kept).pages,
             condemned_pages: self.tally(FolioKind::Condemned).pages,
@@ -199,7 +207,7 @@ impl Spec {
         match ladder.find(|order| fits(runs_for(*order), order)).and_then(Order::new) {
             Some(order) => Ok(order),
             None if fits(&free, &down_to) => Err(Refusal::NoTables),
-            None => Err(self.exhausted()),
+            None => Err(self.exhausted(filter)),
         }
     }
 

@@ -62,7 +62,7 @@ impl Spec {
         let free = self.clip(filter, self.free_runs());
         let there: u128 = free.iter().map(|run| nr_places(*run, unit, unit) * unit).sum();
         if there < wanted {
-            let mut faults = self.too_little(small);
+            let mut faults = self.too_little(small, filter);
             // How many clean folios there are may only be known once there is no room for more.
             let pieces = seen.refusal().filter(|why| {
                 matches!(*why, Refusal::TooManyPieces { needed } if u64::from(room.0) < needed)
@@ -99,9 +99,11 @@ impl Spec {
     }
 
     /// There is not enough free space; and of what there is, tables may make still less.
-    fn too_little(&self, nr_blocks: u128) -> Vec<Refusal> {
-        let mut faults = Vec::from([self.exhausted()]);
-        faults.extend(self.may_lack_tables(nr_blocks).then_some(Refusal::NoTables));
+    fn too_little(&self, nr_blocks: u128, filter: Filter) -> Vec<Refusal> {
+        let mut faults = Vec::from([self.exhausted(filter)]);
+        let is_dying = faults.contains(&Refusal::Dying);
+        let lacks_tables = !is_dying && self.may_lack_tables(nr_blocks);
+        faults.extend(lacks_tables.then_some(Refusal::NoTables));
         faults
     }
 
@@ -201,7 +203,7 @@ impl Spec {
     ) -> Step {
         let nr_pages = u128::from(pages.0);
         // Of clean pages, not all runs are looked at.
-        let exhausted = self.exhausted();
+        let exhausted = self.exhausted(filter);
         let gives_up = seen.refusal().is_none_or(|why| why == exhausted);
         if filter.is_spent && gives_up && seen.blocks().is_none_or(<[Block]>::is_empty) {
             return refuse(exhausted);
@@ -209,7 +211,7 @@ impl Spec {
         let filter = Filter { is_spent: false, ..filter };
         let free = self.clip(filter, self.free_runs());
         let Some(own) = filter.first_place(&free, nr_pages, 1) else {
-            return Ok(Answer::Refused(self.too_little(nr_pages / 512 + 2)));
+            return Ok(Answer::Refused(self.too_little(nr_pages / 512 + 2, filter)));
         };
         match seen.refusal() {
             Some(Refusal::NoTables) if self.may_lack_tables(nr_pages / 512 + 2) => {
@@ -292,7 +294,7 @@ impl Spec {
         // Only what is smaller than a block takes a table.
         let small = if size < Order::BLOCK.nr_pages().into() { number.0.into() } else { 0 };
         if there < number.0.into() {
-            return Ok(Answer::Refused(self.too_little(small)));
+            return Ok(Answer::Refused(self.too_little(small, filter)));
         }
         if seen.refusal() == Some(Refusal::NoTables) && self.may_lack_tables(small) {
             return refuse(Refusal::NoTables);
