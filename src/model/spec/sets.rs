@@ -67,7 +67,9 @@ impl Spec {
             let pieces = seen.refusal().filter(|why| {
                 matches!(*why, Refusal::TooManyPieces { needed } if u64::from(room.0) < needed)
             });
-            faults.extend(pieces.filter(|_| filter.only_clean || filter.is_spent));
+            let is_unsure =
+                (filter.only_clean || filter.is_spent) && !faults.contains(&Refusal::Dying);
+            faults.extend(pieces.filter(|_| is_unsure));
             return Ok(Answer::Refused(faults));
         }
         match seen.refusal() {
