@@ -1,5 +1,5 @@
 //! Extents, exhaustively: all small ones by themselves, and all pairs of them side by side, with
-//! the last pages of space among them.
+//! the last pages of space among them; and what each of several counts.
 
 #![cfg(not(miri))]
 #![allow(
@@ -14,7 +14,8 @@
 
 use devfolio::{
     AddExtentError, AllocError, Attach, DirSlot, Directory, ExtentAttrs, ExtentSlot, MetaLine,
-    MetaSize, Order, Pfn, PfnRange, Pgmap, PgmapOps, Policy, RangeError, RegisterError, Tables,
+    MetaSize, Order, Pfn, PfnRange, Pgmap, PgmapOps, PinKind, Policy, RangeError, RegisterError,
+    Tables, Tally,
 };
 
 struct Owner;
@@ -227,6 +228,49 @@ fn try_extent(range: PfnRange, tables: Tables) {
     assert_eq!(pgmap.stats().free_pages, 0, "{range}");
     drop(folios);
     assert_eq!(pgmap.stats().free_by_order, by_order, "{range}");
+}
+
+#[test]
+fn each_extent_tells_its_own_pinned_and_mapped_folios() {
+    let ranges = [range(0, 64), range(64, 64)];
+    let mut memory = ranges.map(|it| {
+        let nr_lines = MetaSize::of(it, Tables::Dense).lines();
+        (0..nr_lines).map(|_| MetaLine::ZERO).collect::<Vec<_>>()
+    });
+    let slots = [const { ExtentSlot::new() }; 2];
+    let pgmap = Pgmap::new(Owner, Policy::generic(), &slots);
+    for (range, lines) in ranges.into_iter().zip(&mut memory) {
+        add(&pgmap, range, lines).unwrap();
+    }
+    let folio =
+        |head, order| pgmap.claim(Pfn::new(head), Order::new(order).unwrap()).unwrap().publish();
+    let (pinned, mapped) = (folio(0, 3), folio(8, 1));
+    let (both, neither) = (folio(64, 4), folio(80, 0));
+    let pins = [
+        pinned.pin(PinKind::Short).unwrap(),
+        pinned.pin(PinKind::Longterm).unwrap(),
+        both.pin(PinKind::Short).unwrap(),
+    ];
+    let maps = [mapped.map(5).unwrap(), both.map(1).unwrap()];
+    let tally = |nr_folios, nr_pages| Tally { nr_folios, nr_pages };
+    let of = |page| {
+        let stats = pgmap.extent_stats(Pfn::new(page)).unwrap();
+        (stats.live, stats.pinned, stats.mapped)
+    };
+    assert_eq!(of(63), (tally(2, 10), tally(1, 8), tally(1, 2)));
+    assert_eq!(of(64), (tally(2, 17), tally(1, 16), tally(1, 16)));
+    let all = pgmap.stats();
+    assert_eq!((all.live, all.pinned, all.mapped), (tally(4, 27), tally(2, 24), tally(2, 18)));
+    assert_eq!(pgmap.extent_stats(Pfn::new(128)), None);
+    // A folio counts as long as there is a pin, or a mapping, whatever else holds it.
+    drop((pinned, mapped, both, neither));
+    assert_eq!(of(0), (tally(2, 10), tally(1, 8), tally(1, 2)));
+    let [first, second, third] = pins;
+    drop((first, third));
+    assert_eq!(of(0), (tally(2, 10), tally(1, 8), tally(1, 2)), "one pin of two is left");
+    assert_eq!(of(64), (tally(1, 16), tally(0, 0), tally(1, 16)));
+    drop((second, maps));
+    assert_eq!((pgmap.stats().pinned, pgmap.stats().mapped), (tally(0, 0), tally(0, 0)));
 }
 
 /// Tries all extents of less than 64 pages that begin within 64 pages from `origin` on.

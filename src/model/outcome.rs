@@ -371,6 +371,10 @@ pub struct Totals {
     pub kept: Tally,
     /// Live folios.
     pub live: Tally,
+    /// Folios with a pin.
+    pub pinned: Tally,
+    /// Folios with a mapping.
+    pub mapped: Tally,
     /// Retired folios.
     pub retired: Tally,
     /// Condemned folios.

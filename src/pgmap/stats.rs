@@ -36,6 +36,10 @@ pub struct Stats {
     pub kept: Tally,
     /// Counted folios.
     pub live: Tally,
+    /// Those of them that have a pin.
+    pub pinned: Tally,
+    /// Those of them that have a mapping.
+    pub mapped: Tally,
     /// Folios in quarantine.
     pub retired: Tally,
     /// Folios that wait for their hook.
@@ -54,6 +58,13 @@ pub struct Stats {
     pub tables: u64,
 }
 
+impl Tally {
+    const fn add(&mut self, folio: &FolioInfo) {
+        self.nr_folios = self.nr_folios.saturating_add(1);
+        self.nr_pages = self.nr_pages.saturating_add(folio.order.nr_pages());
+    }
+}
+
 impl Stats {
     fn add_folio(&mut self, folio: &FolioInfo) {
         let tally = match folio.kind {
@@ -65,8 +76,13 @@ impl Stats {
             FolioKind::Poisoned => &mut self.poisoned,
             FolioKind::Offline => &mut self.offline,
         };
-        tally.nr_folios = tally.nr_folios.saturating_add(1);
-        tally.nr_pages = tally.nr_pages.saturating_add(folio.order.nr_pages());
+        tally.add(folio);
+        if folio.pins != 0 {
+            self.pinned.add(folio);
+        }
+        if folio.mappings != 0 {
+            self.mapped.add(folio);
+        }
         if let Some(nr) = self.folios_by_order.get_mut(usize::from(folio.order.as_u8())) {
             *nr = nr.saturating_add(1);
         }

@@ -278,6 +278,8 @@ impl<D: Data> Subject for PgmapSubject<'_, '_, D> {
             unique: tally(stats.unique),
             kept: tally(stats.kept),
             live: tally(stats.live),
+            pinned: tally(stats.pinned),
+            mapped: tally(stats.mapped),
             retired: tally(stats.retired),
             condemned: tally(stats.condemned),
             poisoned: tally(stats.poisoned),

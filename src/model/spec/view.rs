@@ -53,6 +53,8 @@ impl Spec {
             unique: self.tally(FolioKind::Unique),
             kept: self.tally(FolioKind::Kept),
             live: self.tally(FolioKind::Live),
+            pinned: self.tally_of(|folio| folio.counts.pins > 0),
+            mapped: self.tally_of(|folio| folio.counts.maps > 0),
             retired: self.tally(FolioKind::Retired),
             condemned: self.tally(FolioKind::Condemned),
             poisoned: self.tally(FolioKind::Poisoned),
@@ -70,8 +72,12 @@ impl Spec {
     }
 
     pub(super) fn tally(&self, kind: FolioKind) -> Tally {
+        self.tally_of(|folio| folio.kind == kind)
+    }
+
+    fn tally_of(&self, is_met_fn: impl Fn(&Folio) -> bool) -> Tally {
         let mut tally = Tally::default();
-        for folio in self.folios.values().filter(|folio| folio.kind == kind) {
+        for folio in self.folios.values().filter(|folio| is_met_fn(folio)) {
             tally.folios += 1;
             tally.pages += folio.order.nr_pages();
         }
