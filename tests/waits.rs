@@ -27,6 +27,8 @@ mod folios;
 mod futures;
 #[path = "waits/load.rs"]
 mod load;
+#[path = "waits/offline.rs"]
+mod offline;
 #[path = "waits/ranges.rs"]
 mod ranges;
 #[path = "waits/removal.rs"]

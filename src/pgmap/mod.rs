@@ -81,7 +81,7 @@ pub use info::{FolioInfo, FolioKind, PageInfo};
 pub use life::{Life, StillBusy};
 pub use lookup::GetError;
 pub use magazine::Magazine;
-pub use offline::{OfflineError, OnlineError};
+pub use offline::{OfflineDrained, OfflineError, OnlineError};
 pub use ops::{HookCx, PgmapOps};
 pub use owner::{PgmapCore, Reaped};
 pub use poison::{PoisonError, Poisoned, UnpoisonError};

@@ -5,7 +5,10 @@
 //! frees it finds it on the list. So no page leaves twice and none is handed out on its way, and
 //! no bit beside the counts says so.
 
+use core::cell::Cell;
 use core::fmt;
+use core::pin::Pin;
+use core::task::{Context, Poll};
 
 use spin::MutexGuard;
 
@@ -17,7 +20,7 @@ use super::owner::PgmapCore;
 use super::wait::DrainError;
 use super::withheld::{Entry, Tile, is_withheld};
 use crate::meta::word::Kind;
-use crate::sync::{Ordering, fence, spin_loop};
+use crate::sync::{Ordering, ParkKey, fence, spin_loop};
 use crate::units::{Pfn, PfnRange};
 use crate::zone::After;
 
@@ -322,33 +325,87 @@ impl<O: PgmapOps> PgmapCore<O> {
         self.wait_range(range, Some(deadline))
     }
 
+    /// Returns a future that is ready when the pages that [`PgmapCore::offline`] was called with
+    /// have left: [`PgmapCore::wait_offline`] for those who do not sleep.
+    ///
+    /// # Errors
+    ///
+    /// Says that there are no such pages.
+    ///
+    /// # Context
+    ///
+    /// As for [`PgmapCore::drained`].
+    pub fn offline_drained(&self, range: PfnRange) -> Result<OfflineDrained<'_, O>, DrainError> {
+        Ok(OfflineDrained { pgmap: self, range, key: self.offline_key(range)? })
+    }
+
+    fn offline_key(&self, range: PfnRange) -> Result<ParkKey, DrainError> {
+        let extent = self.core().extent_with(range);
+        Ok(extent.ok_or(DrainError::Outside { pfn: range.start() })?.offline_key())
+    }
+
     fn wait_range(&self, range: PfnRange, deadline: Option<u64>) -> Result<(), DrainError> {
-        let pfn = range.start();
-        let key = self.core().extent_with(range).ok_or(DrainError::Outside { pfn })?.offline_key();
-        if let Some(over) = self.wait_for(key, deadline, || self.offline_is_over(range)) {
+        let key = self.offline_key(range)?;
+        // Ends: whoever holds the list does so for a bounded time, and says nothing to waiters.
+        let over_fn = || loop {
+            match self.offline_is_over(range) {
+                Some(over) => return over,
+                None => spin_loop(),
+            }
+        };
+        if let Some(over) = self.wait_for(key, deadline, over_fn) {
             return over;
         }
         let extent = self.core().extent_with(range);
         let busy = extent.and_then(|it| it.first_in_use(range, Free::InUse));
-        let busy = busy.unwrap_or(StillBusy { pfn, folio: None });
-        self.offline_is_over(range).unwrap_or(Err(DrainError::Busy(busy)))
+        let busy = busy.unwrap_or(StillBusy { pfn: range.start(), folio: None });
+        over_fn().unwrap_or(Err(DrainError::Busy(busy)))
     }
 
-    /// Returns whether the pages have left, or nobody gives them back; `None` while they leave.
-    fn offline_is_over(&self, range: PfnRange) -> Option<Result<(), DrainError>> {
-        // Ends: whoever holds the list does so for a bounded time, and says nothing to waiters.
-        loop {
-            let Some(extent) = self.core().extent_with(range) else {
-                // The whole extent has left.
-                return Some(Ok(()));
-            };
-            match extent.offline_life(range) {
-                Some(Life::Drained) => return Some(Ok(())),
-                Some(Life::Live) => return Some(Err(DrainError::NotKilled)),
-                Some(Life::Dying) => return None,
-                None => spin_loop(),
-            }
+    /// Returns whether the pages have left, or are not to, if that can be said: others may hold the
+    /// list, which is nothing to wait for.
+    fn offline_is_over(&self, range: PfnRange) -> Option<Option<Result<(), DrainError>>> {
+        let Some(extent) = self.core().extent_with(range) else {
+            // The whole extent has left.
+            return Some(Some(Ok(())));
+        };
+        Some(match extent.offline_life(range)? {
+            Life::Drained => Some(Ok(())),
+            Life::Live => Some(Err(DrainError::NotKilled)),
+            Life::Dying => None,
+        })
+    }
+}
+
+/// Pages that go back to the device, as a future: [`PgmapCore::offline_drained`].
+#[must_use = "futures do nothing unless they are polled"]
+pub struct OfflineDrained<'a, O: PgmapOps> {
+    pgmap: &'a PgmapCore<O>,
+    range: PfnRange,
+    key: ParkKey,
+}
+
+impl<O: PgmapOps> Future for OfflineDrained<'_, O> {
+    type Output = Result<(), DrainError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let is_held = Cell::new(false);
+        let polled = self.pgmap.poll_for(self.key, cx, || {
+            let over = self.pgmap.offline_is_over(self.range);
+            is_held.set(over.is_none());
+            over.flatten()
+        });
+        if is_held.get() {
+            // Nobody says when the list is let go, and not everywhere may one spin for it.
+            cx.waker().wake_by_ref();
         }
+        polled
+    }
+}
+
+impl<O: PgmapOps> fmt::Debug for OfflineDrained<'_, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OfflineDrained({:?}, {:?})", self.range, self.pgmap.offline_state(self.range))
     }
 }
 

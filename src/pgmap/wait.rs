@@ -136,6 +136,24 @@ impl<O: PgmapOps> PgmapCore<O> {
         }
     }
 
+    /// Does as [`PgmapCore::wait_for`] in a future: looks once, and is to be polled again when
+    /// those who wait for `key` are woken.
+    pub(super) fn poll_for<T>(
+        &self,
+        key: ParkKey,
+        cx: &Context<'_>,
+        over_fn: impl Fn() -> Option<T>,
+    ) -> Poll<T> {
+        let park = self.ops().park();
+        let token = park.token(key);
+        if let Some(over) = over_fn() {
+            return Poll::Ready(over);
+        }
+        let token = if seeded!(FutureTokenLate) { park.token(key) } else { token };
+        park.register_waker(key, token, cx.waker());
+        Poll::Pending
+    }
+
     /// Waits until this pgmap is drained, but not beyond `deadline`, a time of
     /// [`Park::now`](crate::Park::now). Looks at least once.
     ///
@@ -194,14 +212,8 @@ impl<O: PgmapOps> Future for Drained<'_, O> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let park = self.pgmap.ops().park();
-        let token = park.token(ParkKey::Removal);
-        if self.pgmap.state() == Life::Drained {
-            return Poll::Ready(());
-        }
-        let token = if seeded!(FutureTokenLate) { park.token(ParkKey::Removal) } else { token };
-        park.register_waker(ParkKey::Removal, token, cx.waker());
-        Poll::Pending
+        let is_drained = || (self.pgmap.state() == Life::Drained).then_some(());
+        self.pgmap.poll_for(ParkKey::Removal, cx, is_drained)
     }
 }
 
@@ -298,13 +310,7 @@ impl<O: PgmapOps> Future for ExtentDrained<'_, O> {
     type Output = Result<(), DrainError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let park = self.pgmap.ops().park();
-        let token = park.token(self.key);
-        if let Some(end) = self.pgmap.removal_is_over(self.pfn) {
-            return Poll::Ready(end);
-        }
-        park.register_waker(self.key, token, cx.waker());
-        Poll::Pending
+        self.pgmap.poll_for(self.key, cx, || self.pgmap.removal_is_over(self.pfn))
     }
 }
 

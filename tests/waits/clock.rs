@@ -151,7 +151,7 @@ pub fn world() -> World {
 pub fn world_of(policy: Policy) -> World {
     let pgmap: &'static Pgmap<'static, Owner> = bare(Owner { clock: Clock::default() }, policy, 1);
     let range = range(0x1000, 4 * BLOCK);
-    let lines = lines(MetaSize::of(range, Tables::Dense).lines());
+    let lines = lines(MetaSize::of(range, Tables::Dense).poison(8).lines());
     pgmap.add_extent(range, ExtentAttrs::NEW, Tables::Dense, lines, Attach::Zeroed).unwrap();
     pgmap.ops().clock.inner().world = Some(pgmap);
     pgmap

@@ -5,7 +5,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
-use devfolio::{Life, Park, ParkKey, Pfn};
+use devfolio::{DrainError, Life, Park, ParkKey, Pfn};
 
 use crate::clock::{folio, pin as pin_of, world};
 
@@ -190,4 +190,37 @@ fn the_last_folio_wakes_the_future_of_a_removal() {
     drop(held);
     assert_eq!(bell.rings(), 1);
     assert_eq!(bell.poll(&mut future), Poll::Ready(Ok(())));
+}
+
+#[test]
+fn the_last_page_wakes_the_future_of_pages_that_leave() {
+    let (world, bell) = (world(), bell!());
+    let (first, last) = (folio(world, 0x1000, 3), folio(world, 0x1009, 0));
+    let range = crate::world::range(0x1002, 8);
+    let mut future = pin!(world.offline_drained(range).unwrap());
+    let live = Poll::Ready(Err(DrainError::NotKilled));
+    assert_eq!(bell.poll(&mut pin!(world.offline_drained(range).unwrap())), live);
+    assert_eq!(world.offline(range), Ok(Life::Dying));
+    assert_eq!(bell.poll(&mut future), Poll::Pending);
+    let image = world.image();
+    drop(world.offline_drained(range).unwrap());
+    assert!(world.image() == image, "a future that is never polled is registered");
+    drop(first);
+    assert!(bell.rings() > 0, "it is to look");
+    assert_eq!(bell.poll(&mut future), Poll::Pending);
+    let rings = bell.rings();
+    drop(last);
+    assert!(rings < bell.rings(), "nobody told it");
+    assert_eq!(bell.poll(&mut future), Poll::Ready(Ok(())));
+    // What is called off ends the wait, too.
+    let held = folio(world, 0x1200, 9);
+    let range = crate::world::range(0x1200, 8);
+    assert_eq!(world.offline(range), Ok(Life::Dying));
+    let mut future = pin!(world.offline_drained(range).unwrap());
+    assert_eq!(bell.poll(&mut future), Poll::Pending);
+    let rings = bell.rings();
+    world.online(range).unwrap();
+    assert!(rings < bell.rings());
+    assert_eq!(bell.poll(&mut future), live);
+    drop(held);
 }

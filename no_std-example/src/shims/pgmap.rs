@@ -217,6 +217,15 @@ super::shims! {
         pgmap.wait_offline_until(range, deadline)
     }
 
+    /// Shim of `PgmapCore::offline_drained`.
+    fn shim_pgmap_core_offline_drained(
+        pgmap: Core,
+        range: PfnRange,
+        cx: &mut Context<'_>,
+    ) -> Result<Poll<Result<(), DrainError>>, DrainError> {
+        pgmap.offline_drained(range).map(|end| pin!(end).poll(cx))
+    }
+
     /// Shim of `PgmapCore::poisoned`.
     fn shim_pgmap_core_poisoned(pgmap: Core) -> Option<Pfn> {
         pgmap.poisoned().last()
