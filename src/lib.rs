@@ -159,9 +159,10 @@ pub use folio::{
 pub use map::{
     Access, AddressSpace, CutError, Entry, Fracture, FractureError, FractureReason, Fractured,
     Gather, GupError, GupHold, GupRun, GupSlowError, GupTake, InsertError, Leaf, LeafLimit,
-    LeafPlan, LeafReader, LeafRun, LeafRuns, LeafSet, MapRequest, Mappers, MoveError, NoTable,
-    PageTable, PlanError, Replace, Rights, SoftNode, SoftReader, SoftTable, Unmap, Unmapped, Vpn,
-    VpnRange, ZapRun, fracture, gup, gup_fast, unmap_mapping_range,
+    LeafPlan, LeafReader, LeafRun, LeafRuns, LeafSet, MapRequest, Mapped, Mappers, MoveError,
+    NoTable, PageTable, PlanError, Replace, Rights, SoftNode, SoftReader, SoftTable, Unmap,
+    Unmapped, Vpn, VpnRange, ZapRun, for_each_mapping, fracture, gup, gup_fast, memory_failure,
+    unmap_mapping_range,
 };
 #[cfg(all(feature = "std", not(all(test, loom))))]
 pub use meta::HeapMeta;

@@ -245,6 +245,10 @@ mapping {
     FractureStaysClosed,
     /// a pin takes no count
     PinUncounted,
+    /// who looks for the mappings of a page is told of all addresses of its leaf
+    ToldWholeLeaf,
+    /// who looks for the mappings of a page is told of the first one in each space
+    ToldFirstOnly,
 }
 capacity {
     /// an extent that is refused leaves the rest of its group

@@ -33,8 +33,25 @@ pub trait Mappers {
 
 /// An address space, whatever its page table.
 pub trait Unmap {
+    /// Calls `each_fn` with each leaf that maps any of `pages` in `range`, and with those addresses
+    /// of `range` that have these pages behind them; in ascending order.
+    ///
+    /// # Context
+    ///
+    /// As for [`AddressSpace::leaves`].
+    fn for_each_leaf_of(
+        &self,
+        range: VpnRange,
+        pages: PfnRange,
+        each_fn: &mut dyn FnMut(VpnRange, Leaf),
+    );
+
     /// Returns the number of leaves that map any of `pages` in `range`.
-    fn nr_leaves_of(&self, range: VpnRange, pages: PfnRange) -> u64;
+    fn nr_leaves_of(&self, range: VpnRange, pages: PfnRange) -> u64 {
+        let mut nr_leaves = 0u64;
+        self.for_each_leaf_of(range, pages, &mut |_, _| nr_leaves = nr_leaves.wrapping_add(1));
+        nr_leaves
+    }
 
     /// Unmaps what maps `pages` in `range`, and nothing else.
     ///
@@ -61,10 +78,20 @@ pub(super) fn addresses_of(part: VpnRange, leaf: Leaf, pages: PfnRange) -> Optio
 }
 
 impl<T: PageTable> Unmap for AddressSpace<'_, T> {
-    fn nr_leaves_of(&self, range: VpnRange, pages: PfnRange) -> u64 {
-        let leaves = Leaves::new(&self.table, range);
-        let is_meant = |(part, leaf): &_| addresses_of(*part, *leaf, pages).is_some();
-        leaves.filter(is_meant).fold(0, |nr, _| u64::wrapping_add(nr, 1))
+    fn for_each_leaf_of(
+        &self,
+        range: VpnRange,
+        pages: PfnRange,
+        each_fn: &mut dyn FnMut(VpnRange, Leaf),
+    ) {
+        for (part, leaf) in Leaves::new(&self.table, range) {
+            if let Some(meant) = addresses_of(part, leaf, pages) {
+                each_fn(if seeded!(ToldWholeLeaf) { part } else { meant }, leaf);
+                if seeded!(ToldFirstOnly) {
+                    break;
+                }
+            }
+        }
     }
 
     fn unmap_pages(&mut self, range: VpnRange, pages: PfnRange) -> Result<Unmapped, CutError> {

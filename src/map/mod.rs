@@ -11,6 +11,7 @@
 //! MMIO, and is mapped without being counted.
 
 mod cut;
+mod failure;
 mod fracture;
 mod gather;
 mod gup;
@@ -30,6 +31,7 @@ mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+pub use failure::{Mapped, for_each_mapping, memory_failure};
 pub use fracture::{Fracture, FractureError, FractureReason, Fractured, fracture};
 pub use gather::{Gather, Unmapped, ZapRun};
 pub use gup::{GupError, GupHold, GupRun, GupSlowError, GupTake, gup, gup_fast};

@@ -196,6 +196,21 @@ impl Flat {
         leaves.filter(|leaf| folio.contains(leaf.pfn)).count() as u64
     }
 
+    /// Returns the addresses that have a page of a run behind them: (space, address, leaf) each.
+    #[must_use]
+    pub fn addresses_of(&self, pfn: u64, nr: u64) -> Vec<(usize, u64, FlatLeaf)> {
+        let mut found = Vec::new();
+        for (index, space) in self.spaces.iter().enumerate() {
+            for vpn in 0..space.size() {
+                let Some(leaf) = space.at(vpn) else { continue };
+                if (pfn..pfn + nr).contains(&(leaf.pfn + (vpn - leaf.vpn))) {
+                    found.push((index, vpn, leaf));
+                }
+            }
+        }
+        found
+    }
+
     /// Does something wholly or not at all.
     fn attempt<T>(&mut self, act_fn: impl FnOnce(&mut Self) -> Answer<T>) -> Answer<T> {
         let before = self.clone();

@@ -2,7 +2,7 @@
 
 use devfolio::*;
 
-use super::{Owner, Shared};
+use super::{Core, Owner, Shared};
 
 type Space = AddressSpace<'static, SoftTable<'static>>;
 type Zapped = Gather<'static, 'static, SoftTable<'static>>;
@@ -246,6 +246,23 @@ super::shims! {
         pages: PfnRange,
     ) -> Result<Unmapped, CutError> {
         unmap_mapping_range(&mut One(space), pages)
+    }
+
+    /// Shim of `for_each_mapping`.
+    fn shim_for_each_mapping(space: &'static mut Space, pages: PfnRange) -> Option<Mapped> {
+        let mut last = None;
+        for_each_mapping(&mut One(space), pages, |mapped| last = Some(mapped));
+        last
+    }
+
+    /// Shim of `memory_failure`.
+    fn shim_memory_failure(
+        pgmap: Core,
+        pfn: Pfn,
+        space: &'static mut Space,
+        each_fn: fn(Mapped),
+    ) -> Result<Poisoned, PoisonError> {
+        memory_failure(pgmap, pfn, &mut One(space), each_fn)
     }
 
     /// Shim of `fracture`.

@@ -5,7 +5,7 @@ use crate::folio::{CountError, PinKind};
 use crate::model::FlatLimit;
 
 /// The spaces of a history, each over all of its addresses.
-struct Everywhere<'a, 'd>(&'a mut [Space<'d>]);
+pub(super) struct Everywhere<'a, 'd>(pub(super) &'a mut [Space<'d>]);
 
 impl Mappers for Everywhere<'_, '_> {
     fn for_each(
