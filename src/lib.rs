@@ -181,10 +181,10 @@ pub use pgmap::{
     FreeRangeError, GetError, Goal, HoldError, Holder, Holding, HookContext, HookCx, ImportError,
     Imported, LentMemory, Life, LongtermPins, Lookup, Magazine, Map, MemoryType, MergeError,
     MergeReason, Migration, Move, NewExtent, Obstacle, OfflineDrained, OfflineError, OnDrop,
-    OnlineError, Orphan, P2p, PageInfo, Pgmap, PgmapCore, PgmapOps, Pieces, PoisonError, Poisoned,
-    Policy, RawUnique, Reaped, RegisterError, ReleasePlan, ReleasePlanError, RemoveError,
-    ReviveError, Scrub, ScrubJob, ScrubWhen, Scrubbed, SplitError, SplitReason, Stats, StillBusy,
-    Tally, Tighten, UniqueFolio, UniqueSet, UnpoisonError, Window,
+    OnlineError, Orphan, P2p, PageInfo, Pgmap, PgmapCore, PgmapOps, Pieces, PoisonError,
+    PoisonListError, Poisoned, Policy, RawUnique, Reaped, RegisterError, ReleasePlan,
+    ReleasePlanError, RemoveError, ReviveError, Scrub, ScrubJob, ScrubWhen, Scrubbed, SplitError,
+    SplitReason, Stats, StillBusy, Tally, Tighten, UniqueFolio, UniqueSet, UnpoisonError, Window,
 };
 #[cfg(all(sched, not(all(test, loom))))]
 pub use sync::on_access;

@@ -14,8 +14,8 @@ use std::sync::Mutex;
 
 use devfolio::{
     Attach, ClaimError, ExtentAttrs, ExtentSlot, FolioInfo, FolioKind, Life, MetaLine, MetaSize,
-    Order, PageInfo, Pfn, PfnRange, Pgmap, PgmapOps, PinKind, PoisonError, Poisoned, Policy,
-    Tables, UnpoisonError,
+    Order, PageInfo, Pfn, PfnRange, Pgmap, PgmapOps, PinKind, PoisonError, PoisonListError,
+    Poisoned, Policy, Tables, UnpoisonError,
 };
 
 /// Remembers what it is told.
@@ -291,5 +291,148 @@ fn what_is_in_quarantine_does_not_hold_the_end_up() {
         assert_eq!(pgmap.kill(), Life::Dying);
         folio.release();
         assert_eq!(pgmap.state(), Life::Drained);
+    });
+}
+
+/// Runs a test with neighbouring extents of so many pages, each with room for eight bad ones.
+fn in_extents(sizes: &[u64], test_fn: impl FnOnce(&World<'_>)) {
+    let mut start = 0;
+    let ranges = sizes.iter().map(|&nr_pages| {
+        start += nr_pages;
+        PfnRange::new(pfn(start - nr_pages), nr_pages).unwrap()
+    });
+    let ranges: Vec<_> = ranges.collect();
+    let nr_lines = |&range: &_| MetaSize::of(range, Tables::Dense).poison(8).lines();
+    let zeroed = |range| (0..nr_lines(range)).map(|_| MetaLine::ZERO).collect();
+    let mut lines: Vec<Vec<_>> = ranges.iter().map(zeroed).collect();
+    let slots: Vec<_> = sizes.iter().map(|_| ExtentSlot::new()).collect();
+    let pgmap = Pgmap::new(Owner::default(), Policy::generic(), &slots);
+    for (&range, lines) in ranges.iter().zip(&mut lines) {
+        pgmap.add_extent(range, ExtentAttrs::NEW, Tables::Dense, lines, Attach::Zeroed).unwrap();
+    }
+    test_fn(&pgmap);
+    pgmap.check().unwrap();
+}
+
+fn pfns<const N: usize>(pages: [u64; N]) -> [Pfn; N] {
+    pages.map(pfn)
+}
+
+fn nr_told(pgmap: &World<'_>) -> usize {
+    pgmap.ops().told.lock().unwrap().len()
+}
+
+/// Unsorted, with pages that are there twice, and over two extents.
+const LIST: [u64; 8] = [1030, 9, 5, 600, 9, 1030, 1024, 0];
+
+#[test]
+fn a_list_does_what_its_pages_do_one_by_one_and_tells_nobody() {
+    for nr_known in [0, 3] {
+        in_extents(&[1024, 512], |by_list| {
+            in_extents(&[1024, 512], |one_by_one| {
+                for page in &LIST[..nr_known] {
+                    by_list.poison(pfn(*page)).unwrap();
+                }
+                for page in LIST {
+                    one_by_one.poison(pfn(page)).unwrap();
+                }
+                assert_eq!(by_list.poison_list(&pfns(LIST)), Ok(6 - nr_known));
+                assert_eq!(by_list.image(), one_by_one.image());
+                assert_eq!((nr_told(by_list), nr_told(one_by_one)), (nr_known, 6));
+                // Another time, and none at all.
+                let image = by_list.image();
+                assert_eq!(by_list.poison_list(&pfns(LIST)), Ok(0));
+                assert_eq!(by_list.poison_list(&[]), Ok(0));
+                assert_eq!(by_list.image(), image);
+            });
+        });
+    }
+}
+
+#[test]
+fn no_page_of_a_list_is_handed_out_again() {
+    in_extents(&[1024, 512], |pgmap| {
+        let mut magazine = pgmap.magazine(PAGE);
+        let first = magazine.alloc().unwrap();
+        assert!(1 < magazine.len());
+        let folio = pgmap.claim(pfn(512), Order::BLOCK).unwrap().publish();
+        // In a magazine, in the hands of whom it served, of a live folio, and free.
+        let idle = first.head().as_u64() + 1;
+        let list = pfns([1024, idle, 600, 1030, first.head().as_u64(), 1535]);
+        assert_eq!(pgmap.poison_list(&list), Ok(6));
+        assert_eq!(pgmap.stats().poisoned.nr_pages, 3);
+        assert_eq!(pgmap.query(pfn(600)), PageInfo::Folio(folio.info()));
+        magazine.release(first);
+        drop(folio);
+        let mut pages = Vec::new();
+        while let Ok(page) = magazine.alloc() {
+            assert!(!list.contains(&page.head()));
+            pages.push(page);
+        }
+        assert_eq!(pages.len(), 1536 - 6);
+        pages.into_iter().for_each(|page| magazine.release(page));
+        drop(magazine);
+        assert_eq!((pgmap.stats().free_pages, nr_told(pgmap)), (1530, 0));
+        for pfn in list {
+            assert!(pgmap.claim(pfn, PAGE).is_err());
+            pgmap.unpoison(pfn).unwrap();
+        }
+        assert_eq!(pgmap.stats().free_pages, 1536);
+    });
+}
+
+/// Says why a list is refused; nothing has changed by it.
+#[track_caller]
+fn refused(pgmap: &World<'_>, list: &[Pfn]) -> PoisonListError {
+    let before = (pgmap.image(), pgmap.stats(), nr_told(pgmap));
+    let error = pgmap.poison_list(list).unwrap_err();
+    assert_eq!((pgmap.image(), pgmap.stats(), nr_told(pgmap)), before);
+    pgmap.check().unwrap();
+    error
+}
+
+#[test]
+fn a_list_that_is_refused_changes_nothing() {
+    in_extents(&[1024, 512], |pgmap| {
+        let outside = pfns([9, 1024, 1536, 5, u64::MAX]);
+        let error = refused(pgmap, &outside);
+        assert_eq!(error, PoisonListError::Outside { pfn: pfn(1536) });
+        // The list of the second extent has room for three, and one page of it is known.
+        for page in 1024..1029 {
+            pgmap.poison(pfn(page)).unwrap();
+        }
+        let list = pfns([1531, 3, 1532, 1024, 1531, 1533, 2, 1534, 1535]);
+        let error = refused(pgmap, &list);
+        assert_eq!(error, PoisonListError::NoRoom { pfn: pfn(1534), needed: 5, left: 3 });
+        let text = "no room for page 0x5fe: 5 entries in a list with room for 3";
+        assert_eq!(error.to_string(), text);
+        // What was locked is not any more.
+        assert_eq!(pgmap.poison_list(&list[..7]), Ok(5));
+        assert_eq!(pgmap.poison(pfn(4)), Ok(Poisoned::Quarantined));
+    });
+    in_extents(&[1; 17], |pgmap| {
+        let mut list: Vec<_> = (0..17).rev().map(pfn).collect();
+        let error = refused(pgmap, &list);
+        assert_eq!(error, PoisonListError::TooManyExtents { pfn: pfn(16), max: 16 });
+        list.retain(|&page| page != pfn(7));
+        assert_eq!(pgmap.poison_list(&list), Ok(16));
+        assert_eq!(pgmap.stats().free_pages, 1);
+    });
+    in_world(1024, Tables::Dense, 0, |pgmap| {
+        let error = refused(pgmap, &[pfn(8)]);
+        assert_eq!(error, PoisonListError::NoRoom { pfn: pfn(8), needed: 1, left: 0 });
+    });
+}
+
+#[test]
+fn a_list_without_tables_puts_whole_blocks_into_quarantine() {
+    in_world(4 * 512, Tables::Budget(0), 8, |pgmap| {
+        assert_eq!(pgmap.poison_list(&pfns([1025, 5, 6])), Ok(3));
+        assert_eq!(pgmap.stats().free_pages, 1024);
+        assert_eq!(kind(pgmap, 511), Some(FolioKind::Poisoned));
+        for page in [5, 6, 1025] {
+            pgmap.unpoison(pfn(page)).unwrap();
+        }
+        assert_eq!(pgmap.stats().free_pages, 2048);
     });
 }

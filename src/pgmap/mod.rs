@@ -11,7 +11,7 @@
 //! |------|--------------|--------------|-----------------|
 //! | `fill-slot` | [`Pgmap::add_extent`] | every lookup | an extent is complete before it is found |
 //! | `fill-slot` | [`Pgmap::add_extent`], [`Pgmap::detach_extent`] | every lookup | a slot that is found by its name shows what it was filled with last |
-//! | `poison` | [`PgmapCore::poison`], [`PgmapCore::unpoison`] | every release, every quarantine | a page that is freed while it is poisoned is found by one side or the other |
+//! | `poison` | [`PgmapCore::poison`], [`PgmapCore::poison_list`], [`PgmapCore::unpoison`] | every release, every quarantine | a page that is freed while it is poisoned is found by one side or the other |
 //! | `trie` | [`Pgmap::add_extent`], [`Pgmap::detach_extent`] | every lookup among several extents | an extent that is there is not missed, and one that has left is not found, because others come and go |
 //! | `condemn` | a deferred last put | [`PgmapCore::reap`] | the folio's word and link, and all uses of it |
 //! | `dying` | [`PgmapCore::kill`], [`PgmapCore::remove_extent`] | whoever completes a removal | what was taken by those who did not see the flag is seen |
@@ -47,6 +47,7 @@ mod ops;
 mod owner;
 mod pinned;
 mod poison;
+mod poison_list;
 mod policy;
 mod raw;
 mod release;
@@ -85,6 +86,7 @@ pub use offline::{OfflineDrained, OfflineError, OnlineError};
 pub use ops::{HookCx, PgmapOps};
 pub use owner::{PgmapCore, Reaped};
 pub use poison::{PoisonError, Poisoned, UnpoisonError};
+pub use poison_list::PoisonListError;
 pub use policy::{
     AllocPolicy, HookContext, LongtermPins, MemoryType, Migration, OnDrop, P2p, Policy, Scrub,
 };

@@ -410,11 +410,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         }
         let range = if is_pending { extent.range() } else { range };
         for pfn in extent.poisoned(range) {
-            let tile = Tile { head: pfn, order: Order::ZERO, kind: Kind::Poisoned };
-            if self.isolate(extent, tile) == Isolation::Contended {
-                // ORDERING: Relaxed. As above.
-                extent.withheld.pending.store(1, Ordering::Relaxed);
-            }
+            self.isolate_bad(extent, pfn);
         }
         let mut rest = Some(range);
         // Ends: `rest` begins behind the run that was looked at.
@@ -423,6 +419,18 @@ impl<O: PgmapOps> PgmapCore<O> {
             let next = run.last().checked_add(1);
             rest = next.and_then(|next| PfnRange::between(next, range.last()));
         }
+    }
+
+    /// Takes a page that is recorded to be bad out of free space, or leaves that to whoever settles
+    /// next.
+    pub(super) fn isolate_bad(&self, extent: &Extent, pfn: Pfn) -> Isolation {
+        let tile = Tile { head: pfn, order: Order::ZERO, kind: Kind::Poisoned };
+        let isolation = self.isolate(extent, tile);
+        if isolation == Isolation::Contended {
+            // ORDERING: Relaxed. A request to be obeyed some time.
+            extent.withheld.pending.store(1, Ordering::Relaxed);
+        }
+        isolation
     }
 
     /// Takes those pages of `run`, which is offline, out of free space that are there.

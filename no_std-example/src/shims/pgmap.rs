@@ -176,6 +176,11 @@ super::shims! {
         pgmap.poison(pfn)
     }
 
+    /// Shim of `PgmapCore::poison_list`.
+    fn shim_pgmap_core_poison_list(pgmap: Core, pages: &[Pfn]) -> Result<usize, PoisonListError> {
+        pgmap.poison_list(pages)
+    }
+
     /// Shim of `PgmapCore::unpoison`.
     fn shim_pgmap_core_unpoison(pgmap: Core, pfn: Pfn) -> Result<(), UnpoisonError> {
         pgmap.unpoison(pfn)
