@@ -105,7 +105,7 @@ fn wait_for_a_range_races_with_freeze() {
 /// A folio ends, and a smaller one begins on its word, beside the range: nobody sleeps for that.
 #[test]
 fn wait_for_a_range_races_with_a_birth_beside_it() {
-    explore_up_to(2, || {
+    explore_up_to(1, || {
         with_folio(|pgmap, folio| {
             let upper = PfnRange::new(Pfn::new(BLOCK), BLOCK).unwrap();
             let birth_fn = move |pgmap: &Shared| {

@@ -183,7 +183,7 @@ fn kill_races_with_kill() {
 /// Edge `dying`: at its deadline a wait says that the pgmap is drained only where that is so.
 #[test]
 fn deadline_of_the_end_races_with_alloc_and_kill() {
-    explore_up_to(3, || {
+    explore_up_to(2, || {
         with_pgmap(BLOCK, Policy::generic(), |pgmap| {
             let wait_fn = |pgmap: &Shared| pgmap.wait_drained_until(0);
             let (folio, _, end) =
