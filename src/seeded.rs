@@ -351,8 +351,6 @@ end {
 concurrent {
     /// pages that are taken back while somebody looks, and are free, are said to have left
     FreeHasLeft,
-    /// a wait for a range sleeps on a folio that has no page of it any more
-    RangeWaitsOutside,
     /// who waits for a range is not behind the uses of who freezes a folio of it
     FreezeUnreleased,
     /// a freeze looks at the counts and then stores

@@ -200,8 +200,7 @@ impl<O: PgmapOps> FolioRef<'_, O> {
     pub(super) fn register_for(&self, until: Until, range: PfnRange) -> bool {
         let is_in_way = || {
             let info = FolioInfo::new(self.head, self.word.read());
-            let is_met = PfnRange::block(info.head, info.order).overlaps(range);
-            (is_met || seeded!(RangeWaitsOutside)) && !until.is_met_in_range(&info)
+            PfnRange::block(info.head, info.order).overlaps(range) && !until.is_met_in_range(&info)
         };
         self.word.register_waiter() && is_in_way()
     }

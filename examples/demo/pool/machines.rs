@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use devfolio::{
-    AllocError, Folio, FolioDesc, FolioPin, FolioSet, Order, Pfn, PfnRange, Pgmap, PinKind,
+    AllocError, Folio, FolioDesc, FolioPin, FolioSet, Life, Order, Pfn, PfnRange, Pgmap, PinKind,
     SetRequest,
 };
 
@@ -104,8 +104,14 @@ impl<'a, 'm> Machines<'a, 'm> {
         let set = match self.pgmap.alloc_set(request, &mut self.descs) {
             Ok(set) => set.publish(),
             Err(error) => {
-                let is_room = !matches!(error, AllocError::Exhausted { .. });
-                claims.look(POSSIBLE, if is_room { Err(error.to_string()) } else { Ok(()) });
+                let is_live = |pfn| self.pgmap.extent_state(pfn) == Some(Life::Live);
+                let is_possible = match error {
+                    AllocError::Exhausted { .. } => true,
+                    // All that this host has is leaving, or gone.
+                    AllocError::Dying => !self.pgmap.extents().any(|(it, _)| is_live(it.start())),
+                    _ => false,
+                };
+                claims.look(POSSIBLE, if is_possible { Ok(()) } else { Err(error.to_string()) });
                 self.tally.nr_refused += 1;
                 return false;
             }

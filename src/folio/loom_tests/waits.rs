@@ -102,23 +102,6 @@ fn wait_for_a_range_races_with_freeze() {
     });
 }
 
-/// A folio ends, and a smaller one begins on its word, beside the range: nobody sleeps for that.
-#[test]
-fn wait_for_a_range_races_with_a_birth_beside_it() {
-    explore_up_to(1, || {
-        with_folio(|pgmap, folio| {
-            let upper = PfnRange::new(Pfn::new(BLOCK), BLOCK).unwrap();
-            let birth_fn = move |pgmap: &Shared| {
-                use_and_drop(folio);
-                pgmap.claim(Pfn::new(0), Order::BLOCK).unwrap().publish()
-            };
-            let (_, beside) =
-                race(pgmap, move |pgmap: &Shared| pgmap.wait_idle_in(upper), birth_fn);
-            drop(beside);
-        });
-    });
-}
-
 /// Whoever waits without a count is woken by the last put behind the verdict of its hook: who slept
 /// finds the pages free, and not in somebody's hook.
 #[test]
