@@ -1,9 +1,9 @@
 //! Pages that fail, and who has them mapped.
 //!
 //! [`PgmapCore::poison`] knows how many mappings a folio has, and not where: that is in page
-//! tables, which are the embedder's. Whoever has a process to signal, or a guest to interrupt, needs
-//! the addresses, so they are found here, by the same reverse map that unmapping uses. Nothing is
-//! collected on the way: there is no heap to do so, and what is told one by one needs none.
+//! tables, which are the embedder's. Whoever has a process to signal, or a guest to interrupt,
+//! needs the addresses, so they are found here, by the same reverse map that unmapping uses.
+//! Nothing is collected on the way: there is no heap, and what is told one by one needs none.
 
 use super::leaf::Leaf;
 use super::mappers::Mappers;
