@@ -224,9 +224,13 @@ fn a_mistake_in_the_pool_is_noticed_where_it_was_made() {
 
 #[test]
 fn memory_is_given_back_for_the_least_that_has_to_move() {
-    let line = "plan --events 20000 --pool 128 --moments 4";
-    for options in ["--folio 9", "--folio 9 --scatter 256 --share 50"] {
-        let (holds, out) = run(&format!("{line} {options}")).unwrap();
+    // Longer, and in a larger pool, by `.ci/demo`.
+    let options = "--moments 1 --folio 9";
+    for line in [
+        format!("plan --events 6000 --pool 128 {options}"),
+        format!("plan --events 4000 --pool 64 {options} --scatter 64 --share 50"),
+    ] {
+        let (holds, out) = run(&line).unwrap();
         assert!(holds, "{out}");
         for size in ["1 GiB runs", "2 MiB runs"] {
             assert!(row(&out, size).ends_with("ratio 1.000"), "{out}");
@@ -235,7 +239,7 @@ fn memory_is_given_back_for_the_least_that_has_to_move() {
         assert!(!moved.starts_with("0 folios"), "{out}");
     }
     // Large folios do not fit everywhere, and then cost more than the least, or are refused.
-    let (holds, out) = run(line).unwrap();
+    let (holds, out) = run("plan --events 20000 --pool 128 --moments 4").unwrap();
     assert!(holds, "{out}");
     assert!(out.contains("refused: no free run of order"), "{out}");
 }
