@@ -157,6 +157,10 @@ sequential {
     PoisonMarksHead,
     /// a free hands a bad page back
     PoisonFreed,
+    /// a list of bad pages that does not fit is recorded as far as it does
+    ListHalfway,
+    /// a list of bad pages needs room for a page each time that it names it
+    ListCountsTwice,
     /// the owner is told of a bad page again
     PoisonToldTwice,
     /// healthy rest lost

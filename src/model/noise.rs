@@ -290,7 +290,7 @@ const SHAPES: [&str; 20] = [
 ];
 
 /// What a history of extents consists of.
-const EXTENTS_OPS: [&str; 30] = [
+const EXTENTS_OPS: [&str; 31] = [
     "alloc",
     "alloc-with",
     "claim",
@@ -314,6 +314,7 @@ const EXTENTS_OPS: [&str; 30] = [
     "restore-extent",
     "detach-extent",
     "poison",
+    "poison-list",
     "drain",
     "offline",
     "online",

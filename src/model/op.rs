@@ -544,6 +544,15 @@ operations! {
         /// The pages.
         span: Span,
     }
+    /// Says that pages are bad, all of them or none: the last one first, and the first one twice.
+    PoisonList = "poison-list" * 2 {
+        /// The first page.
+        at: At,
+        /// How far apart they are.
+        step: Count,
+        /// How many others there are.
+        number: Count,
+    }
 }
 
 /// Why a line is no operation.

@@ -124,6 +124,8 @@ pub trait PgmapOps: Sync + Sized {
     /// `folio` is what had the page when it was recorded, stale by now; `None` if the page was
     /// free, or on its way. The page is in quarantine already, or will be when its folio ends;
     /// what is left to the owner is to get rid of the folio's mappings, pins and references.
+    /// [`memory_failure`](crate::memory_failure) finds who has the page mapped. The pages of a
+    /// [list](PgmapCore::poison_list) are not told.
     ///
     /// # Context
     ///

@@ -146,7 +146,7 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
     /// Adds an extent that gives nothing out until [`PgmapCore::restore_extent`] opens it.
     ///
     /// It is as if its removal had begun before anybody saw it. In between, pages that the device
-    /// says are bad can be [recorded](PgmapCore::poison), or part of it [given
+    /// says are bad can be [recorded](PgmapCore::poison_list), or part of it [given
     /// back](PgmapCore::offline), with nobody in the way. Takes places for owner data as
     /// [`Pgmap::add_extent_with_private`] does, none if that type is empty. Mirrors the import of
     /// a list of bad blocks by `nvdimm_badblocks_populate`, before the device is there.
@@ -163,9 +163,7 @@ impl<'m, O: PgmapOps> Pgmap<'m, O> {
     /// # let (attrs, tables, attach) = (ExtentAttrs::NEW, Tables::Dense, Attach::Zeroed);
     /// pgmap.add_closed_extent(range, attrs, tables, &mut lines, attach, &mut [])?;
     /// assert!(pgmap.alloc(Order::ZERO).is_err());
-    /// for bad in [3, 700] {
-    ///     assert_eq!(pgmap.poison(Pfn::new(bad))?, Poisoned::Quarantined);
-    /// }
+    /// assert_eq!(pgmap.poison_list(&[3, 700].map(Pfn::new))?, 2);
     /// pgmap.restore_extent(range.start())?;
     /// assert_eq!(pgmap.stats().free_pages, 1022);
     /// # Ok::<(), Box<dyn core::error::Error>>(())

@@ -77,6 +77,7 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
             }
             Op::Migrate { token, raw, at, stop } => self.migrate(token, raw, at, stop),
             Op::Poison { at } => self.poison(at),
+            Op::PoisonList { at, step, number } => self.poison_list(at, step, number),
             Op::Unpoison { at } => self.unpoison(at),
             Op::Offline { span } => self.offline(span),
             Op::Online { span } => self.online(span),

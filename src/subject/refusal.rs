@@ -5,8 +5,8 @@ use crate::meta::Count;
 use crate::model::{Kind, Refusal};
 use crate::pgmap::{
     AddExtentError, AllocError, ClaimError, FolioInfo, GetError, HoldError, MergeReason,
-    OfflineError, OnlineError, PoisonError, RemoveError, ReviveError, SplitReason, StillBusy,
-    UnpoisonError,
+    OfflineError, OnlineError, PoisonError, PoisonListError, RemoveError, ReviveError, SplitReason,
+    StillBusy, UnpoisonError,
 };
 
 /// An error that has a counterpart in the specification.
@@ -175,6 +175,16 @@ impl Refuses for PoisonError {
             Self::Outside { .. } => Refusal::Outside,
             Self::NoRoom { .. } => Refusal::NoRoom,
             Self::Contended { .. } => Refusal::Other,
+        }
+    }
+}
+
+impl Refuses for PoisonListError {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::Outside { .. } => Refusal::Outside,
+            Self::NoRoom { .. } => Refusal::NoRoom,
+            Self::TooManyExtents { .. } | Self::Contended { .. } => Refusal::Other,
         }
     }
 }

@@ -6,9 +6,9 @@ use super::apply::Try;
 use super::refusal::Refuses;
 use super::words::{pfn_of, range_of};
 use super::{Data, PgmapSubject};
-use crate::model::{At, Outcome, Refusal, Span};
+use crate::model::{At, Count, Outcome, Refusal, Span};
 use crate::pgmap::{FolioKind, Life, PageInfo, Poisoned};
-use crate::units::PfnRange;
+use crate::units::{Pfn, PfnRange};
 
 impl<D: Data> PgmapSubject<'_, '_, D> {
     pub(super) fn unpoison(&self, at: At) -> Try {
@@ -33,6 +33,23 @@ impl<D: Data> PgmapSubject<'_, '_, D> {
                 Ok(Outcome::Done)
             }
             _ => Err(Refusal::Other),
+        }
+    }
+
+    /// Says that pages are bad; what the crate answers has to be what it shows.
+    pub(super) fn poison_list(&self, at: At, step: Count, number: Count) -> Try {
+        let first = pfn_of(at)?;
+        let offset = |index: u32| u64::from(step.0).wrapping_mul(index.into());
+        let page = |index| Pfn::new(first.as_u64().saturating_add(offset(index)));
+        let pages: Vec<Pfn> = (0..=number.0).rev().map(page).chain([first]).collect();
+        let nr_known = self.pgmap.poisoned().count();
+        let nr_new = self.pgmap.poison_list(&pages).map_err(|it| it.refusal())?;
+        let bad: Vec<Pfn> = self.pgmap.poisoned().collect();
+        let is_shown = pages.iter().all(|pfn| bad.contains(pfn));
+        if is_shown && bad.len().checked_sub(nr_known) == Some(nr_new) {
+            Ok(Outcome::Done)
+        } else {
+            Err(Refusal::Other)
         }
     }
 

@@ -4,8 +4,9 @@ use devfolio::{
     AddExtentError, AdoptError, AllocError, CheckError, ClaimError, Count, CountError, DrainError,
     ExportError, ExtentAttrs, FolioInfo, FolioKind, FreeRangeError, GetError, HoldError,
     ImportError, LeaseError, LeaseInfo, LeaseState, MergeReason, OfflineError, OnlineError, Order,
-    Pfn, PinError, PoisonError, RangeError, RegisterError, RemoveError, ReviveError, RevokeError,
-    RevokeWaitError, SplitReason, StillBusy, UnpoisonError, Untold, WaitError,
+    Pfn, PinError, PoisonError, PoisonListError, RangeError, RegisterError, RemoveError,
+    ReviveError, RevokeError, RevokeWaitError, SplitReason, StillBusy, UnpoisonError, Untold,
+    WaitError,
 };
 
 use super::error;
@@ -200,6 +201,16 @@ fn poison() {
             "NoRoom { pfn: Pfn(0x42), max: 8 }",
             "no room for page 0x42 in a list of 8 bad pages";
         PoisonError::Contended { pfn } =>
+            "Contended { pfn: Pfn(0x42) }",
+            "too much contention for page 0x42";
+        PoisonListError::Outside { pfn } => "Outside { pfn: Pfn(0x42) }", "no extent has page 0x42";
+        PoisonListError::TooManyExtents { pfn, max: 16 } =>
+            "TooManyExtents { pfn: Pfn(0x42), max: 16 }",
+            "page 0x42 is in one more extent than the 16 of a list";
+        PoisonListError::NoRoom { pfn, needed: 9, left: 8 } =>
+            "NoRoom { pfn: Pfn(0x42), needed: 9, left: 8 }",
+            "no room for page 0x42: 9 entries in a list with room for 8";
+        PoisonListError::Contended { pfn } =>
             "Contended { pfn: Pfn(0x42) }",
             "too much contention for page 0x42";
         UnpoisonError::Outside { pfn } => "Outside { pfn: Pfn(0x42) }", "no extent has page 0x42";

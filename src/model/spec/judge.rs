@@ -193,6 +193,7 @@ impl Spec {
             Op::RestoreExtent { at } => self.restore_extent(at),
             Op::DetachExtent { at } => self.detach_extent(at),
             Op::Poison { at } => self.poison(at, seen),
+            Op::PoisonList { at, step, number } => self.poison_list(at, step, number),
             Op::Unpoison { at } => self.unpoison(at),
             Op::Offline { span } => self.offline(span),
             Op::Online { span } => self.online(span),

@@ -23,6 +23,9 @@ const PIECES_LOG2: u8 = 6;
 const ROOM_MAX: u32 = 1 << 10;
 /// How many folios are taken out of a magazine, at most: more than it holds.
 const TAKEN_MAX: u32 = 100;
+/// A list of bad pages has fewer pages than the first of these and one more, this far apart.
+const LIST_MAX: u32 = 12;
+const LIST_STEP_MAX: u32 = 600;
 /// The largest extent that is attached in earnest.
 const EXTENT_PAGES_MAX: u64 = 1 << 20;
 /// The largest extent that gets a table for each block: clearing more would take all the time.
@@ -202,6 +205,10 @@ impl Spec {
     fn resolve_shape(&self, op: &mut Op) -> Option<()> {
         match op {
             Op::Offline { span } | Op::LosePages { span } => self.resolve_span(span),
+            Op::PoisonList { at, step, number } => {
+                *at = self.at(*at, 0, |_| true);
+                (step.0, number.0) = (step.0 % LIST_STEP_MAX, number.0 % LIST_MAX);
+            }
             Op::Online { span } => self.resolve_online(span),
             Op::DetachHolder {} => drop(self.holder?),
             Op::Split { token, order } => {

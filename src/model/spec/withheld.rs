@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::super::field::{At, Span};
+use super::super::field::{At, Count, Span};
 use super::super::outcome::{Failed, FolioKind, HookEvent, Refusal};
 use super::super::runs::{Run, pfn};
 use super::extent::is_busy;
@@ -35,6 +35,33 @@ impl Spec {
         let (pfn, head) = (pfn(page), owner.map(|(head, _)| pfn(head)));
         self.tell(Failed::Poisoned { pfn, head }, seen)?;
         seen.event(HookEvent::Poisoned { pfn, head })?;
+        done()
+    }
+
+    /// Says that pages are bad, all of them or none; nobody is told.
+    pub(super) fn poison_list(&mut self, at: At, step: Count, number: Count) -> Step {
+        let at_most = |page: u128| page.min(u64::MAX.into());
+        let page = |index: u32| at_most(page(at) + u128::from(step.0) * u128::from(index));
+        let mut new: Vec<u128> = Vec::new();
+        for page in (0..=number.0).rev().map(page) {
+            if self.extent_of(Run::new(page, 1)).is_none() {
+                return refuse(Refusal::Outside);
+            }
+            if !self.bad.contains(&page) && !new.contains(&page) {
+                new.push(page);
+            }
+        }
+        let is_full = |extent: Run| {
+            let nr_new = new.iter().filter(|&&page| Run::new(page, 1).overlaps(extent)).count();
+            self.room_in(extent) < nr_new
+        };
+        if self.extents.iter().any(|extent| is_full(extent.range)) {
+            return refuse(Refusal::NoRoom);
+        }
+        for page in new {
+            self.bad.insert(page);
+            self.withhold(Run::new(page, 1));
+        }
         done()
     }
 
