@@ -414,6 +414,21 @@ fn close_races_with_get() {
     });
 }
 
+/// Somebody without a count closes a folio that ends: no flag outlives it, and where one stands,
+/// nobody new comes in.
+#[test]
+fn close_by_no_holder_races_with_put_and_get() {
+    explore(|| {
+        let place = Place::live(1);
+        let (is_last, is_got) = race(&place, Place::put, |place| {
+            let _ = place.word().close_held();
+            place.get().is_ok()
+        });
+        assert!(!is_got, "a newcomer on a closed folio, or on none");
+        place.assert_one_owner([is_last]);
+    });
+}
+
 /// A waiter that registered is woken by the last put: no flag outlives the folio.
 #[test]
 fn waiter_races_with_last_put() {
