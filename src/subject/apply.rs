@@ -82,10 +82,7 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
             Op::Offline { span } => self.offline(span),
             Op::Online { span } => self.online(span),
             Op::LosePages { span } => self.lose_pages(span),
-            Op::Kill {} => {
-                self.pgmap.kill();
-                Ok(Outcome::Done)
-            }
+            Op::Kill {} => self.kill(),
             Op::Drain {} => self.drain(),
             Op::RemoveExtent { .. }
             | Op::LoseExtent { .. }
@@ -96,6 +93,11 @@ impl<'p, D: Data> PgmapSubject<'p, '_, D> {
             _ => self.count(op),
         };
         outcome.unwrap_or_else(Outcome::Refused)
+    }
+
+    fn kill(&self) -> Try {
+        self.pgmap.kill();
+        Ok(Outcome::Done)
     }
 
     fn drain(&self) -> Try {

@@ -146,9 +146,14 @@ fn assert_all_say(pgmap: Static<Plain>, request: Request, set: SetRequest, error
 /// Two extents of a block each, which differ in all attributes.
 fn two_extents() -> Static<Plain> {
     let pgmap = bare(Plain, Policy::generic(), 3);
-    for (start, node) in [(0x1000, 1), (0x4000, 2)] {
+    for (start, node, tag) in [(0x1000, 1, [1; 16]), (0x4000, 2, [2; 16])] {
         let range = range(start, BLOCK);
-        let attrs = ExtentAttrs { node, tier: node, tag: [node as u8; 16], ..ExtentAttrs::NEW };
+        let attrs = ExtentAttrs {
+            node,
+            tier: node,
+            tag: u128::from(node).to_le_bytes(),
+            ..ExtentAttrs::NEW
+        };
         let lines = lines(MetaSize::of(range, Tables::Dense).lines());
         pgmap.add_extent(range, attrs, Tables::Dense, lines, Attach::Zeroed).unwrap();
     }
@@ -199,7 +204,7 @@ fn where_all_that_would_do_leaves_memory_is_not_exhausted() {
     // Nothing would do any more once they are gone.
     for page in [0x1000, 0x4000].map(Pfn::new) {
         pgmap.remove_extent(page).unwrap();
-        core::mem::forget(pgmap.detach_extent(page).unwrap());
+        let _ = pgmap.detach_extent(page).unwrap();
     }
     assert_all_say(pgmap, any, set, NONE);
 }
