@@ -148,12 +148,7 @@ fn two_extents() -> Static<Plain> {
     let pgmap = bare(Plain, Policy::generic(), 3);
     for (start, node, tag) in [(0x1000, 1, [1; 16]), (0x4000, 2, [2; 16])] {
         let range = range(start, BLOCK);
-        let attrs = ExtentAttrs {
-            node,
-            tier: node,
-            tag: u128::from(node).to_le_bytes(),
-            ..ExtentAttrs::NEW
-        };
+        let attrs = ExtentAttrs { node, tier: node, tag, ..ExtentAttrs::NEW };
         let lines = lines(MetaSize::of(range, Tables::Dense).lines());
         pgmap.add_extent(range, attrs, Tables::Dense, lines, Attach::Zeroed).unwrap();
     }
