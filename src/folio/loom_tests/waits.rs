@@ -231,7 +231,7 @@ fn future_of_the_end_races_with_last_put() {
 /// Edge `dying`: at its deadline a wait names the folio, or nobody uses it any more.
 #[test]
 fn deadline_of_the_end_races_with_last_put() {
-    explore(|| {
+    explore_up_to(3, || {
         with_folio(|pgmap, folio| {
             pgmap.kill();
             let wait_fn = |pgmap: &Shared| match pgmap.wait_drained_until(1) {
