@@ -465,9 +465,9 @@ impl<'a, O: PgmapOps, R> Lease<'_, 'a, O, R> {
     /// lease, which would wait for itself.
     pub fn end_sync(&self) {
         self.end();
-        let is_told = || self.slot.0.flags() & TELLING != 0;
         let key = ParkKey::Lease(self.at.head);
-        self.at.pgmap.wait_for(key, None, || (!is_told()).then_some(()));
+        let is_over = || (self.slot.0.flags() & TELLING == 0).then_some(());
+        self.at.pgmap.wait_for(key, None, is_over);
     }
 
     /// Ends the lease unless one of these flags is up; true if it did.

@@ -445,7 +445,7 @@ impl<O: PgmapOps> PgmapCore<O> {
             migrate.stayed(planned, StepRefused::Moving(MovingReason::Refused), None);
             return false;
         }
-        if self.is_gone_of(planned.from, planned.order) {
+        if self.is_gone_in(planned.source()) {
             let reason = MovingReason::Gone { head: planned.from };
             migrate.stayed(planned, StepRefused::Moving(reason), None);
             return false;

@@ -8,7 +8,7 @@ use super::extent::Extent;
 use super::holder::Failure;
 use super::info::FolioKind;
 use super::life::Life;
-use super::offline::{OfflineError, around, chunks, is_met};
+use super::offline::{OfflineError, around, chunks};
 use super::ops::PgmapOps;
 use super::owner::PgmapCore;
 use super::unique::UniqueFolio;
@@ -43,7 +43,6 @@ impl<O: PgmapOps> PgmapCore<O> {
         let outside = OfflineError::Outside { range };
         let extent = self.core().extent_with(range).ok_or(outside)?;
         let guard = extent.withheld.try_lock().ok_or(OfflineError::Contended { range })?;
-        let is_first = extent.runs_without(range, Entry::is_gone).next().is_some();
         let lost = extent.runs_without(range, Entry::is_gone).flat_map(chunks).count();
         let stay = extent.entries().filter(Entry::is_there).flat_map(|it| around(it, range));
         let needed = lost.saturating_add(stay.count());
@@ -51,22 +50,11 @@ impl<O: PgmapOps> PgmapCore<O> {
         if left < needed {
             return Err(OfflineError::NoRoom { range, needed, left });
         }
-        // Ends: the run is gone in the next look.
-        while let Some(run) = extent.runs_without(range, Entry::is_gone).next() {
-            if !chunks(run).all(|pages| extent.record(Entry::gone(pages))) {
-                break;
-            }
-        }
-        // What was offline before is that no more; what stays of it is recorded first.
-        // Ends: one such entry fewer meets the range on every turn.
-        while let Some(entry) = extent.entries().find(|it| it.is_there() && is_met(*it, range)) {
-            around(entry, range).for_each(|entry| {
-                extent.record(entry);
-            });
-            extent.erase(entry);
-        }
+        extent.list(range, Entry::is_gone, Entry::gone);
+        // What was offline before is that no more.
+        extent.unlist(range, Entry::is_there);
         self.leave_free_space(extent, range, guard);
-        if is_first && !seeded!(PartGoneUntold) {
+        if lost != 0 && !seeded!(PartGoneUntold) {
             self.tell_gone(extent, range);
         }
         Ok(extent.offline_life(range).unwrap_or(Life::Dying))
@@ -91,7 +79,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     ///
     /// Anywhere; takes no lock.
     pub fn is_gone(&self, pfn: Pfn) -> bool {
-        self.is_gone_of(pfn, Order::ZERO)
+        self.is_gone_in(PfnRange::block(pfn, Order::ZERO))
     }
 }
 
@@ -103,23 +91,22 @@ impl<O: PgmapOps> UniqueFolio<'_, O> {
     /// Anywhere; takes no lock.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        self.pgmap().is_gone_of(self.head(), self.order())
+        self.pgmap().is_gone_in(self.range())
     }
 }
 
 impl<O: PgmapOps> PgmapCore<O> {
-    /// Returns whether the device behind any page of a folio is gone.
-    pub(crate) fn is_gone_of(&self, head: Pfn, order: Order) -> bool {
-        self.core.extent_of(head).is_some_and(|extent| extent.is_gone_of(head, order))
+    /// Returns whether the device behind any of the pages, all of one extent, is gone.
+    pub(crate) fn is_gone_in(&self, range: PfnRange) -> bool {
+        self.core.extent_of(range.start()).is_some_and(|extent| extent.is_gone_in(range))
     }
 }
 
 impl Extent {
-    /// Returns whether the device behind any page of a folio is gone.
-    pub(crate) fn is_gone_of(&self, head: Pfn, order: Order) -> bool {
-        let pages = PfnRange::folio(head, order).filter(|_| self.withholds_any());
-        let is_part = pages.is_some_and(|pages| self.first_run(pages, Entry::is_gone).is_some());
-        self.end.is_gone() || is_part
+    /// Returns whether the device behind any of the pages is gone.
+    pub(super) fn is_gone_in(&self, range: PfnRange) -> bool {
+        let is_part = || self.first_run(range, Entry::is_gone).is_some();
+        self.end.is_gone() || self.withholds_any() && is_part()
     }
 }
 

@@ -5,7 +5,6 @@
 //! frees it finds it on the list. So no page leaves twice and none is handed out on its way, and
 //! no bit beside the counts says so.
 
-use core::cell::Cell;
 use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll};
@@ -167,12 +166,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         if left < needed && !seeded!(OfflineUncounted) {
             return Err(OfflineError::NoRoom { range, needed, left });
         }
-        // Ends: the run is no longer online in the next look.
-        while let Some(run) = extent.online_runs(range).next() {
-            if !chunks(run).all(|pages| extent.record(Entry::offline(pages))) {
-                break;
-            }
-        }
+        extent.list(range, Entry::is_offline, Entry::offline);
         self.leave_free_space(extent, range, guard);
         Ok(extent.offline_life(range).unwrap_or(Life::Dying))
     }
@@ -224,16 +218,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         }
         // What stays is recorded before what goes is erased. Somebody who reads the list at this
         // moment may still miss it; what is freed so is found behind the fence.
-        let mut met = range;
-        // Ends: one entry fewer meets the range on every turn.
-        while let Some(entry) = extent.entries().find(|entry| is_met(*entry, range)) {
-            let first = met.start().min(entry.pages.start());
-            met = PfnRange::between(first, met.last().max(entry.pages.last())).unwrap_or(met);
-            around(entry, range).for_each(|entry| {
-                extent.record(entry);
-            });
-            extent.erase(entry);
-        }
+        let met = extent.unlist(range, Entry::is_offline);
         // ORDERING(poison): the pages are off the list before their words are looked at.
         fence(Ordering::SeqCst);
         if !seeded!(OnlineForgets) {
@@ -389,13 +374,13 @@ impl<O: PgmapOps> Future for OfflineDrained<'_, O> {
     type Output = Result<(), DrainError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let is_held = Cell::new(false);
+        let mut is_held = false;
         let polled = self.pgmap.poll_for(self.key, cx, || {
             let over = self.pgmap.offline_is_over(self.range);
-            is_held.set(over.is_none());
+            is_held = over.is_none();
             over.flatten()
         });
-        if is_held.get() {
+        if is_held {
             // Nobody says when the list is let go, and not everywhere may one spin for it.
             cx.waker().wake_by_ref();
         }
@@ -410,6 +395,39 @@ impl<O: PgmapOps> fmt::Debug for OfflineDrained<'_, O> {
 }
 
 impl Extent {
+    /// Lists those pages of `range` that are in no such entry, in entries made by `entry_fn`; the
+    /// caller holds the lock, and knows that there is room.
+    pub(super) fn list(
+        &self,
+        range: PfnRange,
+        is_fn: fn(&Entry) -> bool,
+        entry_fn: fn(PfnRange) -> Entry,
+    ) {
+        // Ends: the run is in such entries in the next look.
+        while let Some(run) = self.runs_without(range, is_fn).next() {
+            if !chunks(run).all(|pages| self.record(entry_fn(pages))) {
+                break;
+            }
+        }
+    }
+
+    /// Takes the pages of `range` out of such entries, of which what stays is recorded before what
+    /// goes is erased; returns the range with all that these entries had beside it. The caller
+    /// holds the lock.
+    pub(super) fn unlist(&self, range: PfnRange, is_fn: fn(&Entry) -> bool) -> PfnRange {
+        let mut met = range;
+        // Ends: one entry fewer meets the range on every turn.
+        while let Some(entry) = self.entries().find(|entry| is_fn(entry) && is_met(*entry, range)) {
+            let first = met.start().min(entry.pages.start());
+            met = PfnRange::between(first, met.last().max(entry.pages.last())).unwrap_or(met);
+            around(entry, range).for_each(|entry| {
+                self.record(entry);
+            });
+            self.erase(entry);
+        }
+        met
+    }
+
     /// Yields the runs of `range` that are not to be offline.
     fn online_runs(&self, range: PfnRange) -> impl Iterator<Item = PfnRange> + '_ {
         self.runs_without(range, Entry::is_offline)
@@ -504,7 +522,7 @@ impl Entry {
 }
 
 /// Returns whether an entry has pages of `range` that are to be offline.
-pub(super) fn is_met(entry: Entry, range: PfnRange) -> bool {
+fn is_met(entry: Entry, range: PfnRange) -> bool {
     entry.kind == Kind::Offline && entry.pages.overlaps(range)
 }
 

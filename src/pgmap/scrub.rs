@@ -184,7 +184,7 @@ impl<O: PgmapOps> PgmapCore<O> {
     #[cold]
     #[inline(never)]
     pub(super) fn scrub_idle<'a>(&'a self, at: FolioRef<'a, O>, order: Order) -> bool {
-        let is_gone = at.extent.is_gone_of(at.head, order) && !seeded!(GoneScrubbed);
+        let is_gone = at.extent.is_gone_in(at.range(order)) && !seeded!(GoneScrubbed);
         if is_gone || at.extent.has_bad_of(at.head, order) {
             self.dissolve(at, order, After::Dirty);
             return false;

@@ -142,7 +142,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         &self,
         key: ParkKey,
         cx: &Context<'_>,
-        over_fn: impl Fn() -> Option<T>,
+        over_fn: impl FnOnce() -> Option<T>,
     ) -> Poll<T> {
         let park = self.ops().park();
         let token = park.token(key);

@@ -111,7 +111,7 @@ impl<D: Data> PgmapSubject<'_, '_, D> {
 
     /// Begins a move and calls it off before anybody has written to the destination.
     fn call_off(&self, planned: Move, raw_refs: u32) -> Try {
-        if self.pgmap.is_gone_of(planned.from, planned.order) {
+        if self.pgmap.is_gone_in(planned.source()) {
             // The first step would say so, too late for who has raw references.
             return Err(Refusal::Gone);
         }

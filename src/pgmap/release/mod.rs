@@ -340,8 +340,7 @@ impl<O: PgmapOps> PgmapCore<O> {
         moves: &'s mut [Move],
     ) -> Result<ReleasePlan<'s>, ReleasePlanError> {
         let extent = self.core().extent_with(range).ok_or(ReleasePlanError::Outside { range })?;
-        let is_part = extent.first_run(range, |entry| entry.is_gone).is_some();
-        if extent.end.is_gone() || is_part {
+        if extent.is_gone_in(range) {
             return Err(ReleasePlanError::Gone { range });
         }
         let windows = windows.get_mut(..1).unwrap_or_default();
