@@ -1,9 +1,15 @@
 //! Unit tests of owners and exclusive folios.
 
+use core::pin::pin;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::Wake;
 use std::vec::Vec;
 
 use super::*;
 use crate::meta::{MetaLine, MetaSize, Tables};
+use crate::sync::{Park, ParkKey};
 use crate::units::{Order, Pfn, PfnRange};
 use crate::zone::Request;
 
@@ -110,11 +116,64 @@ fn a_bad_page_that_was_out_of_reach_is_in_quarantine_before_an_export() {
     // What others leave behind who kept the page on its way for too long.
     let extent = pgmap.core().extents().next().unwrap();
     assert!(extent.record(withheld::Entry::bad(pfn)));
-    extent.withheld.pending.store(1, crate::sync::Ordering::Relaxed);
+    extent.withheld.pending.store(1, Ordering::Relaxed);
     assert_eq!(pgmap.query(pfn), PageInfo::Free);
 
     let mut image = [0; 256];
     pgmap.export_at_rest(&mut image, |_| 0).unwrap();
     assert_eq!(pgmap.stats().poisoned.nr_pages, 1);
     pgmap.check().unwrap();
+}
+
+/// An owner who wakes nobody, so that whoever is woken woke itself.
+struct Silent;
+
+impl PgmapOps for Silent {
+    type Private = ();
+
+    fn park(&self) -> &dyn Park {
+        self
+    }
+}
+
+impl Park for Silent {
+    fn token(&self, _: ParkKey) -> u64 {
+        0
+    }
+
+    fn park(&self, _: ParkKey, _: u64) {}
+
+    fn unpark_all(&self, _: ParkKey) {}
+
+    fn register_waker(&self, _: ParkKey, _: u64, _: &Waker) {}
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_future_of_pages_looks_again_when_others_hold_their_list() {
+    let range = PfnRange::new(Pfn::new(64), 64).unwrap();
+    let nr_lines = MetaSize::of(range, Tables::Dense).poison(8).lines();
+    let mut meta: Vec<_> = (0..nr_lines).map(|_| MetaLine::ZERO).collect();
+    let slots = [ExtentSlot::new()];
+    let pgmap = Pgmap::new(Silent, Policy::generic(), &slots);
+    pgmap.add_extent(range, ExtentAttrs::NEW, Tables::Dense, &mut meta, Attach::Zeroed).unwrap();
+    pgmap.offline(range).unwrap();
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut future = pin!(pgmap.offline_drained(range).unwrap());
+
+    let extent = pgmap.core().extents().next().unwrap();
+    let guard = extent.withheld.try_lock().unwrap();
+    assert_eq!(future.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Pending);
+    assert!(woken.0.load(Ordering::Relaxed), "nobody says when the list is let go");
+    drop(guard);
+    assert_eq!(future.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(())));
 }
