@@ -132,6 +132,14 @@ impl RunSet {
         self.0.iter().any(|own| own.covers(run))
     }
 
+    /// Returns the pages of `run` that are not in this set.
+    pub(crate) fn missing_of(&self, run: Run) -> Self {
+        let mut missing = Self::default();
+        missing.insert(run);
+        self.0.iter().for_each(|own| missing.remove(*own));
+        missing
+    }
+
     /// Returns the parts of `run` that are in this set.
     pub(crate) fn parts_of(&self, run: Run) -> impl Iterator<Item = Run> {
         self.0.iter().filter_map(move |own| own.meet(run))

@@ -93,11 +93,7 @@ impl Spec {
         let Some((range, extent)) = self.run_inside(span) else {
             return refuse(Refusal::Outside);
         };
-        let mut online = super::super::runs::RunSet::default();
-        online.insert(range);
-        for part in self.offline.parts_of(range).collect::<Vec<_>>() {
-            online.remove(part);
-        }
+        let online = self.offline.missing_of(range);
         let entries: Vec<Run> = online.parts_of(range).flat_map(powers).collect();
         if self.room_in(extent) < entries.len() {
             return refuse(Refusal::NoRoom);
@@ -156,11 +152,7 @@ impl Spec {
         let is_cut = |entry: &Run| entry.overlaps(range) && !self.is_lost(*entry);
         let (met, others): (Vec<Run>, Vec<Run>) = self.entries.iter().partition(|it| is_cut(it));
         let mut rest: Vec<Run> = met.into_iter().flat_map(|it| around(it, range)).collect();
-        let mut lost = super::super::runs::RunSet::default();
-        lost.insert(range);
-        for part in self.gone.parts_of(range).collect::<Vec<_>>() {
-            lost.remove(part);
-        }
+        let lost = self.gone.missing_of(range);
         rest.extend(lost.parts_of(range).flat_map(powers));
         if self.room_in(extent) < rest.len() {
             return refuse(Refusal::NoRoom);
