@@ -4,10 +4,10 @@
 //! once. Where bits are flipped, the same code has to go on, and end in an error or a leak, as it
 //! does in release. The switch is of the whole process: such tests have one to themselves.
 
-use ::core::sync::atomic::{AtomicUsize, Ordering};
+use ::core::sync::atomic::AtomicUsize;
 
 use super::{LINE_WORDS, Meta, MetaLine};
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, Ordering};
 
 /// How many tests expect corrupt metadata; no atomic of the facade, of whose schedules it is no
 /// part.
@@ -49,7 +49,7 @@ pub(crate) fn is_expected() -> bool {
 
 impl Meta {
     /// Returns every line in use, and those of the list of poisoned pages.
-    fn all_lines(&self) -> &[MetaLine] {
+    pub(crate) fn all_lines(&self) -> &[MetaLine] {
         let nr_list = self.list_words().count().div_euclid(LINE_WORDS) as u64;
         self.lines(0, self.layout().nr_lines.saturating_add(nr_list))
     }
@@ -68,5 +68,23 @@ impl Meta {
     pub(crate) fn word_in_memory(&self, place: usize) -> Option<&AtomicU64> {
         let line = self.all_lines().get(place.div_euclid(LINE_WORDS))?;
         line.words().get(place.rem_euclid(LINE_WORDS))
+    }
+}
+
+impl MetaLine {
+    /// Writes the words back that have changed, if any has.
+    #[inline]
+    pub(crate) fn restore(&self, values: &[u64; LINE_WORDS]) {
+        let mut changed = 0;
+        for (word, &value) in self.words().iter().zip(values) {
+            // ORDERING: Relaxed. Done at rest.
+            changed |= word.load(Ordering::Relaxed) ^ value;
+        }
+        if changed != 0 {
+            for (word, &value) in self.words().iter().zip(values) {
+                // ORDERING: Relaxed. Done at rest.
+                word.store(value, Ordering::Relaxed);
+            }
+        }
     }
 }

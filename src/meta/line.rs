@@ -54,6 +54,7 @@ impl MetaLine {
 
 impl MetaLine {
     /// Returns the words of this line.
+    #[inline]
     pub(crate) const fn words(&self) -> &[AtomicU64; LINE_WORDS] {
         &self.words
     }

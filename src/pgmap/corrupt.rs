@@ -28,16 +28,20 @@ impl<O: PgmapOps<Private = ()>> PgmapCore<O> {
     }
 
     /// Writes everything back of which [`PgmapCore::memory`] made a copy.
+    ///
+    /// Tests do little else, so what is as it was is passed line by line.
     pub fn set_memory(&self, memory: &[u64]) {
-        let mut values = memory.iter();
-        self.words().for_each(|word| {
+        let mut rest = memory;
+        for line in self.core.extents().flat_map(|extent| extent.meta.all_lines()) {
+            let Some((values, others)) = rest.split_first_chunk() else { return };
+            line.restore(values);
+            rest = others;
+        }
+        let mut values = rest.iter();
+        for (word, &value) in self.words_outside().zip(&mut values) {
             // ORDERING: Relaxed. Done at rest.
-            let now = word.load(Ordering::Relaxed);
-            if let Some(&value) = values.next().filter(|value| **value != now) {
-                // ORDERING: Relaxed. Done at rest.
-                word.store(value, Ordering::Relaxed);
-            }
-        });
+            word.store(value, Ordering::Relaxed);
+        }
         *self.core.chain.lock() = values.next().copied().unwrap_or(0);
     }
 
@@ -56,12 +60,16 @@ impl<O: PgmapOps<Private = ()>> PgmapCore<O> {
 
     /// Yields the words lent, and then those outside.
     fn words(&self) -> impl Iterator<Item = &AtomicU64> {
+        let lent = self.core.extents().flat_map(|extent| extent.meta.words_in_memory());
+        lent.chain(self.words_outside())
+    }
+
+    fn words_outside(&self) -> impl Iterator<Item = &AtomicU64> {
         let core = &self.core;
-        let lent = core.extents().flat_map(|extent| extent.meta.words_in_memory());
         let outside =
             [core.end.word(), &*core.condemned, &*core.kept_pages, &*core.condemned_pages];
         let withheld = core.extents().flat_map(Extent::withheld_state);
         let ends = core.extents().map(|extent| extent.end.word());
-        lent.chain(outside).chain([&*core.shortages]).chain(withheld).chain(ends)
+        outside.into_iter().chain([&*core.shortages]).chain(withheld).chain(ends)
     }
 }
