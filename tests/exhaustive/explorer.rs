@@ -1,6 +1,5 @@
 //! The explorer: builds every state once, by claims in ascending order, and takes it apart again.
 
-use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashSet;
 
@@ -265,27 +264,29 @@ impl<'p> Explorer<'p> {
 
     /// Returns what the words say, every page asked once.
     pub fn decode(&self) -> Pages {
-        let mut pages = [None; 16];
-        self.decode_into(&mut pages, 0..self.world.nr_units);
+        let (mut pages, mut last) = ([None; 16], None);
+        for unit in 0..self.world.nr_units {
+            pages[unit as usize] = self.decode_unit(unit, &mut last);
+        }
         pages
     }
 
-    /// Reads the units of `range`; those before it have been read.
-    fn decode_into(&self, pages: &mut Pages, range: Range<u32>) {
-        let mut last = None;
-        for unit in range {
-            pages[unit as usize] = match self.pgmap.query(self.world.pfn(unit)) {
-                PageInfo::Free => None,
-                PageInfo::Folio(info) if Some(info) == last => pages[unit as usize - 1],
-                PageInfo::Folio(info) => {
-                    let offset = info.head.as_u64().wrapping_sub(self.world.start);
-                    let unit = (offset >> self.world.unit) as u32;
-                    last = Some(info);
-                    let level = info.order.as_u8() - self.world.unit;
-                    Some(Folio { unit, level, state: state_of(&info) })
+    /// Reads one unit; the one before it had `last`.
+    fn decode_unit(&self, unit: u32, last: &mut Option<(FolioInfo, Folio)>) -> Option<Folio> {
+        match self.pgmap.query(self.world.pfn(unit)) {
+            PageInfo::Free => None,
+            PageInfo::Folio(info) => {
+                if let Some((_, folio)) = last.filter(|(same, _)| *same == info) {
+                    return Some(folio);
                 }
-                other => panic!("{other:?} at unit {unit}"),
-            };
+                let offset = info.head.as_u64().wrapping_sub(self.world.start);
+                let unit = (offset >> self.world.unit) as u32;
+                let level = info.order.as_u8() - self.world.unit;
+                let folio = Folio { unit, level, state: state_of(&info) };
+                *last = Some((info, folio));
+                Some(folio)
+            }
+            other => panic!("{other:?} at unit {unit}"),
         }
     }
 
@@ -329,9 +330,11 @@ impl<'p> Explorer<'p> {
             let last = range.clone().rev().find(differ).unwrap_or(0);
             range = first.saturating_sub(1)..(last + 2).min(range.end);
         }
-        let mut seen = *expected;
-        self.decode_into(&mut seen, range);
-        assert_eq!(seen, *expected, "from {:?}", self.pages);
+        let mut last = None;
+        for unit in range {
+            let seen = self.decode_unit(unit, &mut last);
+            assert_eq!(seen, expected[unit as usize], "unit {unit}, from {:?}", self.pages);
+        }
     }
 
     /// Checks that all is as it was, to the bit.
