@@ -13,6 +13,8 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Mutex;
 
 use devfolio::{
     Attach, ExtentAttrs, ExtentSlot, FolioInfo, FolioKind, Life, MetaLine, MetaSize, Order,
@@ -200,6 +202,87 @@ fn steps() -> Vec<Step> {
     steps
 }
 
+/// What explorers know together.
+#[derive(Default)]
+struct Known {
+    /// All states, with what the words say in them.
+    images: HashMap<State, Vec<u64>>,
+    /// Those in which no step was tried yet.
+    todo: Vec<State>,
+    /// Explorers that may find more.
+    nr_busy: usize,
+}
+
+/// Ends one's work, also when a step fails: the others would wait for ever.
+struct Busy<'k>(&'k Mutex<Known>);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().nr_busy -= 1;
+    }
+}
+
+/// Notes the state that a pgmap is in.
+fn note(known: &Mutex<Known>, state: State, pgmap: &World<'_>) {
+    let mut known = known.lock().unwrap();
+    if let Entry::Vacant(entry) = known.images.entry(state) {
+        entry.insert(pgmap.image());
+        known.todo.push(state);
+    }
+}
+
+/// Tries all steps in states that nobody has tried them in, until there are none.
+fn explore(known: &Mutex<Known>) {
+    let range = PfnRange::new(pfn(START), NR_PAGES as u64).unwrap();
+    let nr_lines = MetaSize::of(range, Tables::Dense).poison(16).lines();
+    let mut lines: Vec<_> = (0..nr_lines).map(|_| MetaLine::ZERO).collect();
+    let slots = [ExtentSlot::new()];
+    let pgmap = Pgmap::new(Owner::default(), Policy::generic(), &slots);
+    let attrs = ExtentAttrs::NEW;
+    pgmap.add_extent(range, attrs, Tables::Dense, &mut lines, Attach::Zeroed).unwrap();
+
+    note(known, decode(&pgmap), &pgmap);
+    loop {
+        let next = {
+            let mut known = known.lock().unwrap();
+            let next = known.todo.pop().map(|state| (state, known.images[&state].clone()));
+            if next.is_none() && known.nr_busy == 0 {
+                return;
+            }
+            known.nr_busy += usize::from(next.is_some());
+            next
+        };
+        let Some((state, image)) = next else {
+            std::thread::yield_now();
+            continue;
+        };
+        let _busy = Busy(known);
+        try_steps(&pgmap, &state, &image, known);
+    }
+}
+
+/// Tries all steps in a state, and notes what they lead to.
+fn try_steps(pgmap: &World<'_>, state: &State, image: &[u64], known: &Mutex<Known>) {
+    let told = || pgmap.ops().nr_told.load(Ordering::Relaxed);
+    assert!(pgmap.restore(image));
+    for step in steps() {
+        let before = told();
+        let is_done = perform(pgmap, state, step);
+        let next = expected(state, step);
+        assert_eq!(is_done, next.is_some(), "{step:?} in {state:?}");
+        let is_news = is_done && matches!(step, Step::Poison(_));
+        assert_eq!(told() - before, usize::from(is_news), "{step:?} in {state:?}");
+        let Some(next) = next else {
+            assert!(pgmap.image() == image, "{step:?} changed {state:?}");
+            continue;
+        };
+        assert_eq!(decode(pgmap), next, "{step:?} in {state:?}");
+        pgmap.check().unwrap();
+        note(known, next, pgmap);
+        assert!(pgmap.restore(image));
+    }
+}
+
 /// A page is free, or a folio of one of *c* kinds, either of them bad or not and offline or not; a
 /// block of order *k* is one folio, any of whose pages may be bad or offline, or two halves that
 /// know nothing of each other: a(0) = 4 + 4c, a(k) = a(k-1)^2 + c 4^(2^k).
@@ -209,38 +292,11 @@ fn four_pages_of_which_any_may_be_bad_and_offline_have_31488_states() {
     let closed = (1..=2).fold(4 + 4 * c, |half, order| half * half + (c << (2 << order)));
     assert_eq!(closed, 31_488);
 
-    let range = PfnRange::new(pfn(START), NR_PAGES as u64).unwrap();
-    let nr_lines = MetaSize::of(range, Tables::Dense).poison(16).lines();
-    let mut lines: Vec<_> = (0..nr_lines).map(|_| MetaLine::ZERO).collect();
-    let slots = [ExtentSlot::new()];
-    let pgmap = Pgmap::new(Owner::default(), Policy::generic(), &slots);
-    let attrs = ExtentAttrs::NEW;
-    pgmap.add_extent(range, attrs, Tables::Dense, &mut lines, Attach::Zeroed).unwrap();
-
-    let told = || pgmap.ops().nr_told.load(Ordering::Relaxed);
-    let (mut seen, mut todo) = (HashMap::new(), vec![decode(&pgmap)]);
-    seen.insert(todo[0], pgmap.image());
-    while let Some(state) = todo.pop() {
-        let image = seen[&state].clone();
-        for step in steps() {
-            assert!(pgmap.restore(&image));
-            let before = told();
-            let is_done = perform(&pgmap, &state, step);
-            let next = expected(&state, step);
-            assert_eq!(is_done, next.is_some(), "{step:?} in {state:?}");
-            let is_news = is_done && matches!(step, Step::Poison(_));
-            assert_eq!(told() - before, usize::from(is_news), "{step:?} in {state:?}");
-            let Some(next) = next else {
-                assert!(pgmap.image() == image, "{step:?} changed {state:?}");
-                continue;
-            };
-            assert_eq!(decode(&pgmap), next, "{step:?} in {state:?}");
-            pgmap.check().unwrap();
-            seen.entry(next).or_insert_with(|| {
-                todo.push(next);
-                pgmap.image()
-            });
+    let known = Mutex::new(Known::default());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| explore(&known));
         }
-    }
-    assert_eq!(seen.len() as u64, closed);
+    });
+    assert_eq!(known.into_inner().unwrap().images.len() as u64, closed);
 }
