@@ -87,6 +87,7 @@ fn sixteen_pages_have_458330_states() {
 }
 
 #[test]
+#[ignore = "long: by .ci/exhaustive"]
 fn eight_pages_of_three_kinds_have_132499_states() {
     let states = vec![State::Unique, State::Kept, LIVE];
     let name = "8 pages; unique, kept, live";
@@ -94,10 +95,25 @@ fn eight_pages_of_three_kinds_have_132499_states() {
 }
 
 #[test]
+#[ignore = "long: by .ci/exhaustive"]
 fn four_pages_with_up_to_three_counts_have_175580_states() {
     let states = live_states(3, 3);
     let name = "4 pages; up to 3 references, pins, mappings";
     assert_explored(World { name, start: 4, unit: 0, nr_units: 4, states }, 175_580);
+}
+
+#[test]
+fn four_pages_with_up_to_two_counts() {
+    let states = live_states(2, 3);
+    let name = "4 pages; up to 2 references, pins, mappings";
+    assert_explored(World { name, start: 4, unit: 0, nr_units: 4, states }, 11_890);
+}
+
+#[test]
+fn eight_pages_of_two_kinds() {
+    let states = vec![State::Kept, LIVE];
+    let name = "8 pages; kept, live";
+    assert_explored(World { name, start: 0x1f8, unit: 0, nr_units: 8, states }, 15_131);
 }
 
 #[test]

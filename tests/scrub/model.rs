@@ -49,7 +49,7 @@ fn history(seed: u64) -> History {
 #[test]
 fn histories_of_noise_follow_the_specification() {
     let (mut steps, mut refused) = (0, 0);
-    for seed in 0..12_000 {
+    for seed in 0..8_000 {
         let history = history(seed);
         match subject::run(&history) {
             Ok(report) => {
@@ -105,15 +105,21 @@ fn explore(policy: ScrubPolicy, nr_steps: u32, nr_answers: u32) {
 
 #[test]
 fn all_that_four_pages_can_meet_when_they_are_scrubbed_on_free() {
-    explore(ScrubPolicy::OnFree, 3, 3);
+    explore(ScrubPolicy::OnFree, 3, 2);
 }
 
 #[test]
 fn all_that_four_pages_can_meet_when_they_are_scrubbed_on_allocation() {
-    explore(ScrubPolicy::OnAlloc, 3, 3);
+    explore(ScrubPolicy::OnAlloc, 3, 2);
 }
 
 #[test]
 fn all_that_four_pages_can_meet_when_they_are_scrubbed_on_a_change_of_owner() {
-    explore(ScrubPolicy::OnOwnerChange, 3, 3);
+    explore(ScrubPolicy::OnOwnerChange, 3, 2);
+}
+
+#[test]
+#[ignore = "long: by .ci/exhaustive"]
+fn all_that_four_pages_can_meet_with_one_answer_more() {
+    POLICIES.into_iter().for_each(|policy| explore(policy, 3, 3));
 }
