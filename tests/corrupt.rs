@@ -1,11 +1,11 @@
 //! Flipped bits, exhaustively: every bit of every word of metadata, in every state of small worlds,
 //! and then every operation. Whatever comes of it is no panic, and it ends.
 //!
-//! Of one page, every operation meets every bit of every word that is in use, in every state, by
-//! `.ci/exhaustive`. Here, and of larger worlds, one in so many pairs of a bit and an operation is
-//! tried, other ones in each state; with `CORRUPT_ALL=1` all of them (`.ci/corrupt`). Of words whose pages are not there, one pair in 997 is tried; in worlds of
-//! several pages, all of them by `.ci/corrupt`. Built with `--cfg sched`, each operation may access
-//! atomics a limited number of times; a hang is a panic then.
+//! Of one page, every operation meets every bit of every word, in every state, by `.ci/exhaustive`.
+//! Here, and of larger worlds, one in so many pairs of a bit and an operation is tried, other ones
+//! in each state, and fewer of words whose pages are not there; with `CORRUPT_ALL=1` all of them
+//! (`.ci/corrupt`). Built with `--cfg sched`, each operation may access atomics a limited number of
+//! times; a hang is a panic then.
 
 #![allow(
     clippy::arithmetic_side_effects,

@@ -232,7 +232,7 @@ fn memory_of_scattered_folios_is_given_back_for_the_least_too() {
     assert_least("plan --events 4000 --pool 64 --moments 1 --folio 9 --scatter 64 --share 50");
 }
 
-/// Demands that something is moved, and nothing in vain; longer, and in a larger pool, by `.ci/demo`.
+/// Demands that something is moved, and nothing in vain; in a larger pool by `.ci/demo`.
 fn assert_least(line: &str) {
     let (holds, out) = run(line).unwrap();
     assert!(holds, "{out}");

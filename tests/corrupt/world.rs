@@ -289,8 +289,8 @@ impl Visitor<'_, '_> {
         let nr_words = self.pgmap.nr_lent_words();
         for word in 0..nr_words {
             let is_idle = self.world.tables != 0 && self.world.is_idle(word, nr_words);
-            // Of several pages, a long run takes them all.
-            let is_rare = is_idle && (self.world.stride != 1 || self.world.nr_pages == 1);
+            // A long run takes them all.
+            let is_rare = is_idle && self.world.stride != 1;
             let stride = if is_rare { self.world.stride.max(IDLE) } else { self.world.stride };
             for bit in (self.part..64).step_by(2) {
                 self.flips += 1;
