@@ -190,7 +190,7 @@ fn lookup_races_with_a_table_that_is_used_again() {
 /// Edge `leaf`: a table is found filled.
 #[test]
 fn lookup_races_with_leaves_that_are_split_and_joined() {
-    explore_up_to(3, || {
+    explore_up_to(2, || {
         with_space(2, |pgmap, world, mut space| {
             let folio = folio(pgmap);
             map(&mut space, &folio, 0, 2);

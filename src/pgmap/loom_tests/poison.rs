@@ -57,7 +57,7 @@ fn poison_races_with_release() {
 /// taken.
 #[test]
 fn alloc_behind_poison_races_with_release() {
-    explore_up_to(3, || {
+    explore_up_to(2, || {
         with_list(BLOCK, |pgmap| {
             let folio = alloc(pgmap).unwrap();
             let again = |pgmap: &Shared| {
