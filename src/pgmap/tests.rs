@@ -177,3 +177,37 @@ fn a_future_of_pages_looks_again_when_others_hold_their_list() {
     drop(guard);
     assert_eq!(future.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(())));
 }
+
+/// Whoever holds the list of one extent is not waited for, and what was asked for is refused as a
+/// whole: the list of the other extent is let go again.
+#[test]
+fn what_takes_the_list_of_pages_that_others_hold_is_refused() {
+    let ranges = [64, 1024].map(|start| PfnRange::new(Pfn::new(start), 64).unwrap());
+    let lines = |range| MetaSize::of(range, Tables::Dense).poison(8).lines();
+    let mut meta = ranges.map(|range| (0..lines(range)).map(|_| MetaLine::ZERO).collect());
+    let slots = [const { ExtentSlot::new() }; 2];
+    let pgmap = Pgmap::new(Plain, Policy::generic(), &slots);
+    for (range, meta) in ranges.into_iter().zip::<&mut [Vec<_>; 2]>(&mut meta) {
+        pgmap.add_extent(range, ExtentAttrs::NEW, Tables::Dense, meta, Attach::Zeroed).unwrap();
+    }
+    let [first, second] = ranges.map(PfnRange::start);
+    let range = PfnRange::new(second, 4).unwrap();
+    pgmap.offline(range).unwrap();
+    pgmap.poison(second).unwrap();
+    let before = pgmap.image();
+
+    let extent = pgmap.core().extents().find(|extent| extent.range() == ranges[1]).unwrap();
+    let guard = extent.withheld.try_lock().unwrap();
+    let pfn = second;
+    assert_eq!(pgmap.poison(pfn), Err(PoisonError::Contended { pfn }));
+    assert_eq!(pgmap.unpoison(pfn), Err(UnpoisonError::Contended { pfn }));
+    assert_eq!(pgmap.poison_list(&[first, pfn]), Err(PoisonListError::Contended { pfn }));
+    assert_eq!(pgmap.offline(range), Err(OfflineError::Contended { range }));
+    assert_eq!(pgmap.online(range), Err(OnlineError::Contended { range }));
+    assert_eq!(pgmap.surprise_offline(range), Err(OfflineError::Contended { range }));
+    drop(guard);
+    assert!(pgmap.image() == before, "a refusal changed something");
+    assert_eq!(pgmap.poison_list(&[first, pfn]), Ok(1));
+    pgmap.online(range).unwrap();
+    pgmap.check().unwrap();
+}
