@@ -253,7 +253,7 @@ fn opening_races_with_opening_of_the_same_block() {
 /// A search for clean pages that finds a dirty one hides it from nobody.
 #[test]
 fn search_for_clean_pages_races_with_free_and_claim() {
-    explore_up_to(3, || {
+    explore_up_to(2, || {
         let world = World::bare(0, 1, Tables::Dense, true);
         assert!(world.index().attach(true));
         world.claim_at(0, 0).unwrap();
