@@ -60,7 +60,7 @@ fn short_histories_agree_with_the_flat_model() {
 
 #[test]
 fn histories_of_mappings_agree_with_the_flat_model() {
-    let nr = if cfg!(miri) { 2 } else { 1_500 };
+    let nr = if cfg!(miri) { 2 } else { 1_000 };
     for seed in 1..=nr {
         let mut noise = Noise(seed);
         let bytes: Vec<u8> = (0..900).map(|_| u8::try_from(noise.below(256)).unwrap()).collect();

@@ -169,7 +169,8 @@ impl<O: PgmapOps> PgmapCore<O> {
     #[cfg(any(test, feature = "model"))]
     #[must_use]
     pub fn image(&self) -> alloc::vec::Vec<u64> {
-        let mut image = alloc::vec::Vec::new();
+        // A small world, of which tests take images without end, does not grow out of it.
+        let mut image = alloc::vec::Vec::with_capacity(1024);
         self.append_image(&mut image);
         image
     }
