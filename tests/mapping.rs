@@ -60,8 +60,18 @@ fn short_histories_agree_with_the_flat_model() {
 
 #[test]
 fn histories_of_mappings_agree_with_the_flat_model() {
-    let nr = if cfg!(miri) { 2 } else { 1_000 };
-    for seed in 1..=nr {
+    replay_noise(1..=if cfg!(miri) { 2 } else { 1_000 });
+}
+
+#[cfg(not(miri))]
+#[test]
+#[ignore = "long: by .ci/exhaustive"]
+fn more_histories_of_mappings_agree_with_the_flat_model() {
+    replay_noise(1_001..=2_500);
+}
+
+fn replay_noise(seeds: core::ops::RangeInclusive<u64>) {
+    for seed in seeds {
         let mut noise = Noise(seed);
         let bytes: Vec<u8> = (0..900).map(|_| u8::try_from(noise.below(256)).unwrap()).collect();
         if let Err(what) = run_mapping(&bytes) {

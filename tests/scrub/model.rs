@@ -48,8 +48,18 @@ fn history(seed: u64) -> History {
 
 #[test]
 fn histories_of_noise_follow_the_specification() {
+    replay_noise(0..8_000);
+}
+
+#[test]
+#[ignore = "long: by .ci/exhaustive"]
+fn more_histories_of_noise_follow_the_specification() {
+    replay_noise(8_000..12_000);
+}
+
+fn replay_noise(seeds: core::ops::Range<u64>) {
     let (mut steps, mut refused) = (0, 0);
-    for seed in 0..8_000 {
+    for seed in seeds {
         let history = history(seed);
         match subject::run(&history) {
             Ok(report) => {
